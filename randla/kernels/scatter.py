@@ -1,0 +1,192 @@
+"""Products with sign tables: hash tables in, rows added or gathered, nothing stored but the output.
+
+A ragged table (pointers, packed) lists the signed positions of each item, see `randla.kernels.reference`.  Every output
+entry is summed by one thread in the order of the items, so results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from .._parallel import available_threads, parallel_for
+from ._compile import compiled
+from ._prefetch import prefetch_read
+
+PANEL = 16  # rows of A that `scatter_columns` turns into one row of vectors
+TILE = 512  # items that it turns at a time: 64 KiB of doubles
+WIDE = 1024  # bytes of a row from which sorting by position beats scattering
+AHEAD = 8  # rows of A between the prefetch and the use
+LINE = 64  # bytes of a cache line
+
+
+@njit(inline="always")
+def _add_row(y, a, negative):
+    if negative:
+        for j in range(a.size):
+            y[j] -= a[j]
+    else:
+        for j in range(a.size):
+            y[j] += a[j]
+
+
+@compiled
+def _scatter(pointers, packed, A, out, lo, hi):
+    """Add row i of A[:, lo:hi] to the rows of out[:, lo:hi] that item i names, two at a time."""
+    one, two = A.dtype.type(1), A.dtype.type(2)
+    flat, per_line = A.reshape(A.size), max(1, LINE // A.itemsize)
+    for i in range(A.shape[0]):
+        base = (i + AHEAD) * A.shape[1]
+        if base < A.size:
+            for c in range(lo, hi, per_line):
+                prefetch_read(flat, base + c)
+        a = A[i, lo:hi]
+        p, end = pointers[i], pointers[i + 1]
+        while p + 1 < end:
+            e, f = packed[p], packed[p + 1]
+            y, z = out[e >> 1, lo:hi], out[f >> 1, lo:hi]
+            s, t = one - two * A.dtype.type(e & 1), one - two * A.dtype.type(f & 1)
+            for j in range(a.size):
+                y[j] += s * a[j]
+                z[j] += t * a[j]
+            p += 2
+        if p < end:
+            e = packed[p]
+            y, s = out[e >> 1, lo:hi], one - two * A.dtype.type(e & 1)
+            for j in range(a.size):
+                y[j] += s * a[j]
+
+
+@compiled
+def _by_position(pointers, packed, n_positions):
+    """The table turned over: for each position the signed items that name it, in their order."""
+    starts = np.zeros(n_positions + 1, np.int64)
+    for p in range(packed.size):
+        starts[(packed[p] >> 1) + 1] += 1
+    for q in range(n_positions):
+        starts[q + 1] += starts[q]
+    cursor, items = starts[:-1].copy(), np.empty(packed.size, np.int64)
+    for i in range(pointers.size - 1):
+        for p in range(pointers[i], pointers[i + 1]):
+            q = packed[p] >> 1
+            items[cursor[q]] = 2 * i + (packed[p] & 1)
+            cursor[q] += 1
+    return starts, items
+
+
+@compiled
+def _gather(pointers, packed, Y, out, first, lo, hi):
+    """Add to row i of out[lo:hi] the signed rows of Y that item first + i names, four at a time, in their order."""
+    one, two = Y.dtype.type(1), Y.dtype.type(2)
+    for i in range(lo, hi):
+        y = out[i]
+        p, end = pointers[first + i], pointers[first + i + 1]
+        while p + 3 < end:
+            e, f, g, h = packed[p], packed[p + 1], packed[p + 2], packed[p + 3]
+            a, b, c, d = Y[e >> 1], Y[f >> 1], Y[g >> 1], Y[h >> 1]
+            s, t = one - two * Y.dtype.type(e & 1), one - two * Y.dtype.type(f & 1)
+            u, v = one - two * Y.dtype.type(g & 1), one - two * Y.dtype.type(h & 1)
+            for j in range(y.size):
+                y[j] = (((y[j] + s * a[j]) + t * b[j]) + u * c[j]) + v * d[j]
+            p += 4
+        while p < end:
+            e = packed[p]
+            _add_row(y, Y[e >> 1], e & 1)
+            p += 1
+
+
+def scatter_rows(pointers, packed, A, out):
+    """out += T.T @ A, T the signed incidence matrix (items, positions): row i of A goes to the positions of item i."""
+    n_items, width = A.shape
+    if width * A.itemsize >= WIDE and len(packed) >= 4 * len(out) and len(packed) <= 2 * n_items:
+        # few entries an item and long rows: turning the table over reads A once and writes each output row once
+        starts, items = _by_position(pointers, packed, len(out))
+        parallel_for(lambda lo, hi: _gather(starts, items, A, out, 0, lo, hi), len(out), chunk=64)
+    else:
+        stripe = -(-width // min(available_threads(), max(1, width // 8)))
+        parallel_for(lambda lo, hi: _scatter(pointers, packed, A, out, lo, hi), width, chunk=max(stripe, 1))
+
+
+@compiled
+def _scatter_panels(pointers, packed, A, out, lo, hi):
+    """Turn PANEL rows of A into rows of vectors, scatter these, and turn the sums back."""
+    n_items, sums = A.shape[1], np.empty((out.shape[1], PANEL), out.dtype)
+    turned = np.empty((TILE, PANEL), out.dtype)
+    for r0 in range(lo, hi, PANEL):
+        r1 = min(r0 + PANEL, hi)
+        sums[:] = 0
+        for i0 in range(0, n_items, TILE):
+            i1 = min(i0 + TILE, n_items)
+            for r in range(r0, r1):
+                for i in range(i0, i1):
+                    turned[i - i0, r - r0] = A[r, i]
+            for i in range(i0, i1):
+                a = turned[i - i0]
+                for p in range(pointers[i], pointers[i + 1]):
+                    e = packed[p]
+                    y = sums[e >> 1]
+                    if e & 1:
+                        for j in range(PANEL):
+                            y[j] -= a[j]
+                    else:
+                        for j in range(PANEL):
+                            y[j] += a[j]
+        for r in range(r0, r1):
+            for q in range(out.shape[1]):
+                out[r, q] += sums[q, r - r0]
+
+
+def scatter_columns(pointers, packed, A, out):
+    """out += A @ T: column i of A goes to the positions of item i."""
+    parallel_for(lambda lo, hi: _scatter_panels(pointers, packed, A, out, lo, hi), len(A), chunk=4 * PANEL)
+
+
+def gather_rows(pointers, packed, Y, out):
+    """out += T @ Y: row i of out collects the positions of item i."""
+    parallel_for(lambda lo, hi: _gather(pointers, packed, Y, out, 0, lo, hi), len(out), chunk=4096)
+
+
+@compiled
+def _scatter_csr(pointers, packed, data, indices, indptr, out, lo, hi):
+    """Scatter the rows of a CSR matrix into the rows lo..hi-1 of out."""
+    for i in range(indptr.size - 1):
+        for p in range(pointers[i], pointers[i + 1]):
+            e = packed[p]
+            q = e >> 1
+            if lo <= q < hi:
+                y = out[q]
+                if e & 1:
+                    for z in range(indptr[i], indptr[i + 1]):
+                        y[indices[z]] -= data[z]
+                else:
+                    for z in range(indptr[i], indptr[i + 1]):
+                        y[indices[z]] += data[z]
+
+
+def scatter_rows_csr(pointers, packed, data, indices, indptr, out):
+    """`scatter_rows` for a CSR matrix A given as its three arrays."""
+    chunk = max(1, -(-len(out) // available_threads()))
+    parallel_for(
+        lambda lo, hi: _scatter_csr(pointers, packed, data, indices, indptr, out, lo, hi), len(out), chunk=chunk
+    )
+
+
+@compiled
+def _scatter_columns_csr(pointers, packed, data, indices, indptr, out, lo, hi):
+    for r in range(lo, hi):
+        y = out[r]
+        for z in range(indptr[r], indptr[r + 1]):
+            value, i = data[z], indices[z]
+            for p in range(pointers[i], pointers[i + 1]):
+                e = packed[p]
+                if e & 1:
+                    y[e >> 1] -= value
+                else:
+                    y[e >> 1] += value
+
+
+def scatter_columns_csr(pointers, packed, data, indices, indptr, out):
+    """`scatter_columns` for a CSR matrix A given as its three arrays."""
+    parallel_for(
+        lambda lo, hi: _scatter_columns_csr(pointers, packed, data, indices, indptr, out, lo, hi), len(out), chunk=1024
+    )
