@@ -1,0 +1,13 @@
+"""Sketch operators: random matrices known by their sizes and a key."""
+
+from .base import SketchOperator, TransposedSketch
+from .choose import KINDS, SketchChoice, choose_sketch, sketch, sketch_size_for
+from .dense import Gaussian, Rademacher
+from .rows import RowSample
+from .sparse import LESS, CountSketch, SparseJL, SparseSign
+from .trigonometric import SRCT, SRHT, BlockSRHT
+
+__all__ = [
+    "KINDS", "LESS", "SRCT", "SRHT", "BlockSRHT", "CountSketch", "Gaussian", "Rademacher", "RowSample", "SketchChoice",
+    "SketchOperator", "SparseJL", "SparseSign", "TransposedSketch", "choose_sketch", "sketch", "sketch_size_for",
+]  # fmt: skip
