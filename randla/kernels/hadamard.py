@@ -13,9 +13,8 @@ import numpy as np
 
 from .._parallel import available_threads, parallel_for
 from .._random import Stream
-from ._butterfly import LANE_BYTES, butterfly_2, butterfly_4, butterfly_8, signed_copy
 from ._compile import compiled
-from ._prefetch import prefetch_read
+from ._vector import LANE_BYTES, butterfly_2, butterfly_4, butterfly_8, prefetch_read, signed_copy
 from .tables import sign_bits
 
 PANEL_BYTES = 2**24  # workspace of a panel
@@ -161,7 +160,7 @@ def _adjoint_panels(Y, _, signs, rows, out, x, group, n_low, width, first, last)
         columns = min(width, Y.shape[1] - column)
         for r in range(rows.size):
             for j in range(columns):
-                x[rows[r] * width + j] = Y[r, column + j]
+                x[rows[r] * width + j] += Y[r, column + j]
         _rounds(x, group, n_high, n_low, width, signs, True, everything, everything)
         for i in range(out.shape[0]):
             s = x.dtype.type(signs[0, i])
@@ -234,7 +233,7 @@ def _adjoint_blocks(Y, start, signs, outer, first_sign, size, rows, out, width, 
             for q in range(rows.size):
                 s = out.dtype.type(outer[(b - start // size) * rows.size + q])
                 for j in range(columns):
-                    x[rows[q] * width + j] = s * Y[q, column + j]
+                    x[rows[q] * width + j] += s * Y[q, column + j]
             for r in range(rounds - 1, -1, -1):
                 _transform(x, 0, size, width)
                 _flip(x, 0, size, width, signs[r], b * size - first_sign)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 from .._parallel import available_threads, parallel_for
 from ._compile import compiled
-from ._prefetch import prefetch_read, prefetch_write
+from ._vector import LANE_BYTES, prefetch_read, prefetch_write
 
 AHEAD = 8  # nonzeros between the hint and the use: about the latency of memory over the time of one update
-LINE = 64  # bytes of a cache line
 
 
 # contract: a fused multiply-add rounds once instead of twice, and these loops live on it
 @compiled(fastmath={"contract"})
 def _multiply(data, indices, indptr, X, out, lo, hi):
-    k, per_line, n_nonzeros = X.shape[1], max(1, LINE // X.itemsize), indices.size
+    k, per_line, n_nonzeros = X.shape[1], max(1, LANE_BYTES // X.itemsize), indices.size
     flat = X.reshape(X.size)
     for i in range(lo, hi):
         y = out[i]
@@ -48,7 +47,7 @@ def csr_matmul(data, indices, indptr, X):
 
 @compiled(fastmath={"contract"})
 def _multiply_transposed(data, indices, indptr, Y, out, lo, hi):
-    k, per_line, n_nonzeros = Y.shape[1], max(1, LINE // Y.itemsize), indices.size
+    k, per_line, n_nonzeros = Y.shape[1], max(1, LANE_BYTES // Y.itemsize), indices.size
     flat = out.reshape(out.size)
     for i in range(indptr.size - 1):
         y = Y[i, lo:hi]

@@ -194,7 +194,10 @@ def _dense(pointers, packed, n_positions, dtype):
 
 
 def scatter_rows(pointers, packed, A, out):
-    """out += T.T @ A, T the signed incidence matrix (items, positions): row i of A goes to the positions of item i."""
+    """out += T.T @ A, T the signed incidence matrix (items, positions): row i of A goes to the positions of item i.
+
+    Both A and out are C-contiguous.
+    """
     out += _dense(pointers, packed, out.shape[0], out.dtype).T @ A
 
 

@@ -7,54 +7,40 @@ entry is summed by one thread in the order of the items, so results do not depen
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
-
 from .._parallel import available_threads, parallel_for
 from ._compile import compiled
-from ._prefetch import prefetch_read
+from ._vector import LANE_BYTES, prefetch_read, signed_add
 
 PANEL = 16  # rows of A that `scatter_columns` turns into one row of vectors
 TILE = 512  # items that it turns at a time: 64 KiB of doubles
 WIDE = 1024  # bytes of a row from which sorting by position beats scattering
 AHEAD = 8  # rows of A between the prefetch and the use
-LINE = 64  # bytes of a cache line
-
-
-@njit(inline="always")
-def _add_row(y, a, negative):
-    if negative:
-        for j in range(a.size):
-            y[j] -= a[j]
-    else:
-        for j in range(a.size):
-            y[j] += a[j]
 
 
 @compiled
 def _scatter(pointers, packed, A, out, lo, hi):
-    """Add row i of A[:, lo:hi] to the rows of out[:, lo:hi] that item i names, two at a time."""
+    """Add row i of A[:, lo:hi] to the rows of out[:, lo:hi] that item i names, four at a time."""
     one, two = A.dtype.type(1), A.dtype.type(2)
-    flat, per_line = A.reshape(A.size), max(1, LINE // A.itemsize)
+    source, target = A.reshape(A.size), out.reshape(out.size)
+    d, width, line = A.shape[1], hi - lo, LANE_BYTES // A.itemsize
     for i in range(A.shape[0]):
-        base = (i + AHEAD) * A.shape[1]
-        if base < A.size:
-            for c in range(lo, hi, per_line):
-                prefetch_read(flat, base + c)
-        a = A[i, lo:hi]
-        p, end = pointers[i], pointers[i + 1]
-        while p + 1 < end:
-            e, f = packed[p], packed[p + 1]
-            y, z = out[e >> 1, lo:hi], out[f >> 1, lo:hi]
+        ahead = (i + AHEAD) * d
+        if ahead < A.size:
+            for c in range(lo, hi, line):
+                prefetch_read(source, ahead + c)
+        p, end, a = pointers[i], pointers[i + 1], i * d + lo
+        while p + 3 < end:
+            e, f = np.int64(packed[p]), np.int64(packed[p + 1])
+            g, h = np.int64(packed[p + 2]), np.int64(packed[p + 3])
+            places = (e >> 1) * d + lo, (f >> 1) * d + lo, (g >> 1) * d + lo, (h >> 1) * d + lo
             s, t = one - two * A.dtype.type(e & 1), one - two * A.dtype.type(f & 1)
-            for j in range(a.size):
-                y[j] += s * a[j]
-                z[j] += t * a[j]
-            p += 2
-        if p < end:
-            e = packed[p]
-            y, s = out[e >> 1, lo:hi], one - two * A.dtype.type(e & 1)
-            for j in range(a.size):
-                y[j] += s * a[j]
+            u, v = one - two * A.dtype.type(g & 1), one - two * A.dtype.type(h & 1)
+            signed_add(target, places, (s, t, u, v), source, a, width)
+            p += 4
+        while p < end:
+            e = np.int64(packed[p])
+            signed_add(target, ((e >> 1) * d + lo,), (one - two * A.dtype.type(e & 1),), source, a, width)
+            p += 1
 
 
 @compiled
@@ -91,14 +77,18 @@ def _gather(pointers, packed, Y, out, first, lo, hi):
             p += 4
         while p < end:
             e = packed[p]
-            _add_row(y, Y[e >> 1], e & 1)
+            a, s = Y[e >> 1], one - two * Y.dtype.type(e & 1)
+            for j in range(y.size):
+                y[j] += s * a[j]
             p += 1
 
 
 def scatter_rows(pointers, packed, A, out):
     """out += T.T @ A, T the signed incidence matrix (items, positions): row i of A goes to the positions of item i."""
+    if np.iscomplexobj(A):  # signs are real: a complex row is a real one of twice the length
+        A, out = A.view(A.real.dtype), out.view(A.real.dtype)
     n_items, width = A.shape
-    if width * A.itemsize >= WIDE and len(packed) >= 4 * len(out) and len(packed) <= 2 * n_items:
+    if width * A.itemsize >= WIDE and 4 * len(out) <= len(packed) <= 2 * n_items:
         # few entries an item and long rows: turning the table over reads A once and writes each output row once
         starts, items = _by_position(pointers, packed, len(out))
         parallel_for(lambda lo, hi: _gather(starts, items, A, out, 0, lo, hi), len(out), chunk=64)
@@ -110,34 +100,34 @@ def scatter_rows(pointers, packed, A, out):
 @compiled
 def _scatter_panels(pointers, packed, A, out, lo, hi):
     """Turn PANEL rows of A into rows of vectors, scatter these, and turn the sums back."""
-    n_items, sums = A.shape[1], np.empty((out.shape[1], PANEL), out.dtype)
-    turned = np.empty((TILE, PANEL), out.dtype)
+    one, two = out.dtype.type(1), out.dtype.type(2)
+    n_items, n_positions = A.shape[1], out.shape[1]
+    sums, turned = np.empty(n_positions * PANEL, out.dtype), np.empty(TILE * PANEL, out.dtype)
     for r0 in range(lo, hi, PANEL):
-        r1 = min(r0 + PANEL, hi)
+        height = min(PANEL, hi - r0)
         sums[:] = 0
         for i0 in range(0, n_items, TILE):
             i1 = min(i0 + TILE, n_items)
-            for r in range(r0, r1):
-                for i in range(i0, i1):
-                    turned[i - i0, r - r0] = A[r, i]
+            for r in range(height):
+                a = A[r0 + r, i0:i1]
+                for i in range(a.size):
+                    turned[i * PANEL + r] = a[i]
             for i in range(i0, i1):
-                a = turned[i - i0]
                 for p in range(pointers[i], pointers[i + 1]):
-                    e = packed[p]
-                    y = sums[e >> 1]
-                    if e & 1:
-                        for j in range(PANEL):
-                            y[j] -= a[j]
-                    else:
-                        for j in range(PANEL):
-                            y[j] += a[j]
-        for r in range(r0, r1):
-            for q in range(out.shape[1]):
-                out[r, q] += sums[q, r - r0]
+                    e = np.int64(packed[p])
+                    sign = (one - two * out.dtype.type(e & 1),)
+                    signed_add(sums, ((e >> 1) * PANEL,), sign, turned, (i - i0) * PANEL, PANEL)
+        for r in range(height):
+            for q in range(n_positions):
+                out[r0 + r, q] += sums[q * PANEL + r]
 
 
 def scatter_columns(pointers, packed, A, out):
     """out += A @ T: column i of A goes to the positions of item i."""
+    if np.iscomplexobj(A):
+        scatter_columns(pointers, packed, A.real, out.real)
+        scatter_columns(pointers, packed, A.imag, out.imag)
+        return
     parallel_for(lambda lo, hi: _scatter_panels(pointers, packed, A, out, lo, hi), len(A), chunk=4 * PANEL)
 
 
