@@ -1,0 +1,49 @@
+"""CUDA sources become modules at their first launch, one for each real type; CuPy loads them on each device."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+
+BLOCK = 256  # threads of a block
+MOST_BLOCKS = 2**20  # kernels stride over the grid, so more blocks bring nothing
+
+#: The C type under a dtype; complex entries are pairs of it.
+REAL = {"float32": "float", "complex64": "float", "float64": "double", "complex128": "double"}
+
+# Tables are equal on every backend bit for bit, so their products and sums are rounded one by one.
+_OPTIONS = {"tables": ("--fmad=false",)}
+
+
+def source(stem):
+    """The text of ``cuda/<stem>.cu`` with its header put in."""
+    folder = files(__package__) / "cuda"
+    text, header = ((folder / name).read_text(encoding="utf-8") for name in (f"{stem}.cu", "philox.h"))
+    return text.replace('#include "philox.h"', header)
+
+
+def options(stem, real):
+    """Compiler options of a source for the C type `real` of its arrays."""
+    return ("--std=c++17", f"-DRANDLA_REAL={real}", *_OPTIONS.get(stem, ()))
+
+
+@cache
+def _function(stem, name, real):
+    import cupy
+
+    return cupy.RawModule(code=source(stem), options=options(stem, real)).get_function(name)
+
+
+def launch(stem, name, n_items, *arguments, dtype="float32", per_block=BLOCK):
+    """Run a kernel on the current device; its first argument is the number of items, Python integers get 64 bits."""
+    if n_items > 0:
+        function = _function(stem, name, REAL[np.dtype(dtype).name])
+        wide = tuple(np.int64(a) if isinstance(a, int) else a for a in (n_items, *arguments))
+        function((min(-(-n_items // per_block), MOST_BLOCKS),), (BLOCK,), wide)
+
+
+def seed(key, stream):
+    """The words of a key and the number of a stream, as kernels take them."""
+    return np.uint32(key.lo), np.uint32(key.hi), np.uint32(stream)

@@ -1,0 +1,444 @@
+"""The CUDA side, rung by rung: host builds, launchers, sanitizers, threads, compilers, the surface of CuPy, a GPU."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import randla.kernels
+from randla import gpu
+from randla.gpu import _compile, hadamard
+from randla.kernels import reference
+
+from . import contracts, fake_cupy
+from .conftest import skip
+
+ROOT = Path(__file__).parents[1]
+LAUNCHERS = sorted(path for path in (ROOT / "randla" / "gpu").glob("*.py"))
+STEMS = sorted(path.stem for path in (ROOT / "randla" / "gpu" / "cuda").glob("*.cu"))
+CONTRACTS = list(contracts.contracts())
+
+
+def check_all(kernel: str, module: ModuleType, **moves: Callable) -> None:
+    for contract in CONTRACTS:
+        if contract.kernel == kernel:
+            contracts.check(contract, module, **moves)
+
+
+# --- twins ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", reference.__all__)
+def test_twins_have_one_signature(name: str) -> None:
+    twins = [module for module in (gpu, randla.kernels) if name in getattr(module, "__all__", ())]
+    assert gpu in twins
+    for twin in twins:
+        assert inspect.signature(getattr(twin, name)) == inspect.signature(getattr(reference, name))
+
+
+def test_every_kernel_has_a_contract_and_a_twin() -> None:
+    assert set(reference.__all__) == set(gpu.__all__) == {contract.kernel for contract in CONTRACTS}
+    assert len({contract.id for contract in CONTRACTS}) == len(CONTRACTS)
+
+
+def test_import_leaves_cupy_alone() -> None:
+    code = "import sys, randla.gpu; assert not {'cupy', 'cupyx'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+# --- bodies and launchers on the host ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compiler() -> None:
+    if not fake_cupy.has_compiler():
+        skip("g++")
+
+
+@pytest.fixture(scope="module")
+def on_host(compiler: None) -> Iterator[ModuleType]:
+    """`randla.gpu` over the stand-in for CuPy."""
+    with fake_cupy.installed() as module:
+        yield module
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.id)
+def test_contract_on_the_host(contract: contracts.Contract, on_host: ModuleType) -> None:
+    contracts.check(contract, on_host)
+
+
+def _small_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few threads and tiny tiles: every stride over the grid and every kind of pass is taken on small inputs."""
+    monkeypatch.setattr(_compile, "BLOCK", 32)
+    monkeypatch.setattr(_compile, "MOST_BLOCKS", 2)
+    monkeypatch.setattr(hadamard, "TILE_BYTES", 512)
+
+
+@pytest.mark.parametrize("kernel", [name for name in reference.__all__ if not name.startswith("csr_")])
+def test_device_text_with_a_thread_per_thread(kernel: str, compiler: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    _small_launches(monkeypatch)
+    with fake_cupy.installed(threads=True) as module:
+        check_all(kernel, module)
+
+
+def test_tables_are_pure_functions_of_the_index(on_host: ModuleType) -> None:
+    whole = on_host.sparse_sign_table(contracts.KEY, 3, 40, 6, 100)
+    parts = [on_host.sparse_sign_table(contracts.KEY, a, b, 6, 100) for a, b in ((3, 4), (4, 4), (4, 40))]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("itemsize", [4, 8])
+@pytest.mark.parametrize("columns", [1, 2, 7, 64, 1000])
+def test_passes_cover_the_index_bits(itemsize: int, columns: int) -> None:
+    for block_bits in range(31):
+        plan = hadamard.passes(block_bits, columns, itemsize)
+        assert [low for low, _, _ in plan] == [sum(bits for _, bits, _ in plan[:i]) for i in range(len(plan))]
+        assert sum(bits for _, bits, _ in plan) == block_bits
+        for low, bits, width_bits in plan:
+            assert itemsize << (bits + width_bits) <= hadamard.TILE_BYTES
+            assert bits <= 13, "the signs of a tile fill 256 words"
+            assert 1 << width_bits < 2 * (columns << low)
+        assert len(plan) <= max(1, -(-block_bits // 9))
+
+
+def _uniform_arguments(**changes: object) -> tuple:
+    arguments = {
+        "n": np.int64(5), "k0": np.uint32(1), "k1": np.uint32(2), "stream": np.uint32(2), "start": np.int64(0),
+        "out": np.empty(5),
+    }  # fmt: skip
+    return tuple({**arguments, **changes}.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": np.int32(5)}, "n: expected int64, got int32"),
+        ({"n": 5}, "n: expected a scalar of fixed width"),
+        ({"k0": np.int64(1)}, "k0: expected uint32"),
+        ({"out": np.empty(5, np.float32)}, "out: expected float64, got float32"),
+        ({"out": np.float64(0)}, "out: expected an array"),
+        ({"more": np.int64(0)}, "takes 6 arguments, got 7"),
+    ],
+)
+def test_stand_in_refuses_what_a_device_would_misread(changes: dict, message: str, on_host: ModuleType) -> None:
+    uniforms = _compile._function("tables", "uniforms", "float")
+    with pytest.raises(TypeError, match=message):
+        uniforms((1,), (256,), _uniform_arguments(**changes))
+
+
+@pytest.mark.parametrize(("grid", "block"), [(0, 256), (1, 2048), (2**31, 256)])
+def test_stand_in_refuses_impossible_grids(grid: int, block: int, on_host: ModuleType) -> None:
+    uniforms = _compile._function("tables", "uniforms", "float")
+    with pytest.raises(ValueError, match="no device runs"):
+        uniforms((grid,), (block,), _uniform_arguments())
+
+
+# --- tests of the tests: a mutated kernel must be caught --------------------------------------------------------------
+
+MUTATIONS = [
+    ("philox_words", "0x9E3779B9u", "0x9E3779BAu"),
+    ("philox_words", "start + q / n_lanes", "start + 1 + q / n_lanes"),
+    ("uniforms", "w[1] >> 6", "w[1] >> 7"),
+    ("uniform_rows", "(low * n) >> 32", "0"),
+    ("distinct_rows", "u32 r = 0; r < 10", "u32 r = 0; r < 9"),
+    ("sparse_sign_table", "2 * row + (word & 1)", "2 * row + (~word & 1)"),
+    ("sparse_sign_table", "(u64)(start + i), k0, k1, stream, nnz", "(u64)(start + i + 1), k0, k1, stream, nnz"),
+    ("sparse_jl_table", "> (i64)(word >> 1)", ">= (i64)(word >> 2)"),
+    ("less_table", "w[2] & 1", "w[3] & 1"),
+    ("rademacher_table", "word >> j % 32 & 1 ? -1 : 1", "word >> j % 32 & 1 ? 1 : -1"),
+    ("gaussian_table", "0.5f * z + 1.0f", "0.5f * z + 0.99999994f"),
+    ("gaussian_table", "1.57079632679f", "1.5707964f * 0.9999999f"),
+    ("sign_bits", "index / 32 % 4", "index / 32 % 2"),
+    ("scatter_rows", "? -value : value", "? value : value"),
+    ("scatter_columns", "2 * i + (packed[e] & 1)", "2 * i"),
+    ("gather_rows", "T sum = 0", "T sum = 1"),
+    ("scatter_rows_csr", "ri[f] % LANES == lane", "ri[f] % 16 == lane % 16"),
+    ("scatter_columns_csr", "lv[e] * rv[f]", "rv[f]"),
+    ("srht_apply", "v[j] - v[j | 1 << b]", "v[j | 1 << b] - v[j]"),
+    ("srht_apply", "flip > 0 &&", "flip > 1 &&"),
+    ("srht_adjoint", "value += source[", "value = source["),
+    ("srht_adjoint", "flip < 0 &&", "flip < -1 &&"),
+    ("block_srht_apply", "i64 top = first_row + first_middle", "i64 top = first_middle"),
+    ("block_srht_adjoint", "at.block * n_sampled", "0 * n_sampled"),
+]
+
+
+@pytest.mark.parametrize(("kernel", "old", "new"), MUTATIONS, ids=[f"{m[0]}-{m[1]}" for m in MUTATIONS])
+def test_mutated_kernel_is_caught(kernel: str, old: str, new: str, compiler: None) -> None:
+    assert sum(_compile.source(stem).count(old) > 0 for stem in STEMS), "the mutation no longer applies"
+    with fake_cupy.installed(mutations={old: new}) as module, pytest.raises(AssertionError):
+        check_all(kernel, module)
+
+
+# --- sanitizers -------------------------------------------------------------------------------------------------------
+
+SANITIZED = """
+from tests import contracts, fake_cupy
+from randla.gpu import _compile, hadamard
+_compile.BLOCK, _compile.MOST_BLOCKS, hadamard.TILE_BYTES = 16, 2, 512
+flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+with fake_cupy.installed(flags=flags, mutations={mutations!r}) as gpu:
+    for contract in contracts.contracts():
+        if contract.kernel.startswith({prefix!r}):
+            contracts.check(contract, gpu)
+"""
+
+
+def _run_sanitized(prefix: str, mutations: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    found = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "LD_PRELOAD": found.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+    command = [sys.executable, "-c", SANITIZED.format(prefix=prefix, mutations=mutations)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+
+
+@pytest.mark.slow
+def test_no_address_is_missed_and_nothing_is_undefined(compiler: None) -> None:
+    done = _run_sanitized("", {})
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "old", "new", "message"),
+    [
+        ("uniforms", "i < (n); ++i", "i <= (n); ++i", "heap-buffer-overflow"),
+        ("uniform_rows", "(u64)i, 0);", "(u64)i, 1 << (i + 40));", "shift exponent"),
+        ("srht_adjoint", "0 <= to && to < target_size", "to <= target_size", "heap-buffer-overflow"),
+    ],
+)
+def test_sanitizers_see_a_mutated_kernel(prefix: str, old: str, new: str, message: str, compiler: None) -> None:
+    done = _run_sanitized(prefix, {old: new})
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+# A transform of 64 rows by 3 columns in two passes, the second sampled; then the adjoint.
+RACES = """
+int main() {
+    std::vector<T> a(192, 1), work(192), out(192);
+    std::vector<i64> starts(65), items(64);
+    for (i64 i = 0; i < 64; ++i) starts[i + 1] = i + 1, items[i] = i;
+    for (i64 flip = 1; flip >= -1; flip -= 2) {
+        launch(2, 16, [&] {
+            fwht_pass(16, 1, 2, 7, 0, flip, 0, 3, 6, 0, 3, 1, flip < 0 ? -1 : 0, 64, starts.data(), items.data(),
+                      0, 192, a.data(), 0, 192, work.data());
+        });
+        launch(2, 16, [&] {
+            fwht_pass(6, 1, 2, 7, 0, 0, 0, 3, 6, 3, 3, 2, flip > 0 ? 1 : 0, 64, starts.data(), items.data(),
+                      0, 192, work.data(), 0, 192, out.data());
+        });
+    }
+}
+"""
+
+
+def _races(text: str) -> subprocess.CompletedProcess[str]:
+    program = fake_cupy.build(
+        fake_cupy.host_text(text, threads=True) + RACES, ("-fsanitize=thread", "-g"), shared=False
+    )
+    return subprocess.run([str(program)], capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def thread_sanitizer(compiler: None) -> None:
+    try:
+        works = subprocess.run([str(fake_cupy.build("int main() {}", ("-fsanitize=thread",), shared=False))]).returncode
+    except subprocess.CalledProcessError:
+        works = 1
+    if works != 0:
+        skip("tsan")
+
+
+def test_no_races_in_shared_memory(thread_sanitizer: None) -> None:
+    done = _races(_compile.source("hadamard"))
+    assert done.returncode == 0, done.stderr[:3000]
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_a_missing_barrier_is_a_race(which: int, thread_sanitizer: None) -> None:
+    parts = _compile.source("hadamard").split("__syncthreads();")
+    assert len(parts) == 5
+    text = "__syncthreads();".join(parts[: which + 1]) + ";" + "__syncthreads();".join(parts[which + 1 :])
+    done = _races(text)
+    assert "data race" in done.stderr
+
+
+# --- compilers --------------------------------------------------------------------------------------------------------
+
+
+def _nvrtc() -> ctypes.CDLL | None:
+    if find_spec("nvidia") is None:
+        return None
+    folders = [Path(folder) for folder in find_spec("nvidia").submodule_search_locations]
+    found = [path for folder in folders for path in folder.glob("*/lib/libnvrtc.so.*") if "alt" not in path.name]
+    return ctypes.CDLL(str(found[0])) if found else None
+
+
+def _compile_with_nvrtc(library: ctypes.CDLL, text: str, options: list[str]) -> tuple[int, str]:
+    """Size of the cubin (0 if there is none) and the log."""
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    assert library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"randla.cu", 0, None, None) == 0
+    encoded = [option.encode() for option in options]
+    status = library.nvrtcCompileProgram(program, len(encoded), (ctypes.c_char_p * len(encoded))(*encoded))
+    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetProgramLog(program, log)
+    size.value = 0
+    if status == 0:
+        library.nvrtcGetCUBINSize(program, ctypes.byref(size))
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    return size.value, log.value.decode()
+
+
+def _compile_with_nvcc(text: str, options: list[str], folder: Path) -> tuple[int, str]:
+    source, cubin = folder / "randla.cu", folder / "randla.cubin"
+    source.write_text(text, encoding="utf-8")
+    done = subprocess.run(["nvcc", *options, "-cubin", "-o", cubin, source], capture_output=True, text=True)
+    return cubin.stat().st_size if done.returncode == 0 else 0, done.stderr
+
+
+def compile_cubin(text: str, options: list[str], folder: Path) -> tuple[int, str]:
+    """By the NVRTC wheel, which is what CuPy uses, or else by nvcc."""
+    library = _nvrtc()
+    if library is not None:
+        return _compile_with_nvrtc(library, text, options)
+    if shutil.which("nvcc") is None:
+        skip("nvrtc")
+    return _compile_with_nvcc(text, options, folder)
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("real", ["float", "double"])
+@pytest.mark.parametrize("stem", STEMS)
+def test_sources_compile_without_spills(stem: str, real: str, architecture: str, tmp_path: Path) -> None:
+    options = [*_compile.options(stem, real), f"-arch={architecture}", "--ptxas-options=-v"]
+    size, log = compile_cubin(_compile.source(stem), options, tmp_path)
+    assert size > 0, log
+    kernels = fake_cupy.signatures(_compile.source(stem))
+    assert log.count("0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads") == len(kernels), log
+
+
+def test_compiler_refuses_a_broken_source(tmp_path: Path) -> None:
+    text = _compile.source("scatter").replace("T sum = 0;", "")
+    size, log = compile_cubin(text, [*_compile.options("scatter", "float"), "-arch=sm_90"], tmp_path)
+    assert size == 0
+    assert '"sum" is undefined' in log
+
+
+# --- the surface of CuPy ----------------------------------------------------------------------------------------------
+
+SURFACE = json.loads((Path(__file__).parent / "cupy_surface.json").read_text(encoding="utf-8"))
+
+
+def surface_errors(tree: ast.AST) -> list[str]:
+    """Names and keywords that the stored list of CuPy's API does not have."""
+    functions, methods, errors = SURFACE["functions"], {**SURFACE["arrays"], **SURFACE["sparse"]}, []
+    aliases = {"cupy": "cupy"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("cupy", "cupyx"):
+            aliases |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    called = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "cupy":
+            name, known = f"cupy.{node.attr}", functions
+        elif isinstance(node, ast.Name) and node.id in aliases and node.id != "cupy":
+            name, known = aliases[node.id], functions
+        elif isinstance(node, ast.Attribute) and id(node) in called and node.attr in methods:
+            name, known = node.attr, methods
+        else:
+            continue
+        if name not in known:
+            errors.append(f"line {node.lineno}: {name} is not in the stored list")
+        elif id(node) in called and (parameters := known[name]) is not None:
+            call = called[id(node)]
+            errors += [
+                f"line {node.lineno}: {name} has no keyword {keyword.arg}"
+                for keyword in call.keywords
+                if keyword.arg not in parameters
+            ]
+            if len(call.args) > len(parameters) and name != "reshape":
+                errors.append(f"line {node.lineno}: {name} takes at most {len(parameters)} arguments")
+    return errors
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
+def test_launchers_use_what_cupy_has(path: Path) -> None:
+    assert not surface_errors(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_methods_of_arrays_are_those_of_cupy() -> None:
+    """Every attribute that launchers read off something that is no module or class of ours is one of CuPy's arrays."""
+    ours = {"lo", "hi", "bit_length", "append"}
+    for path in LAUNCHERS:
+        if path.stem.startswith("_"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("cupy", "Stream"):
+                known = SURFACE["arrays"].keys() | SURFACE["sparse"].keys() | ours
+                assert node.attr in known, f"{path.name}, line {node.lineno}: {node.attr}"
+
+
+def test_surface_check_sees_wrong_names() -> None:
+    code = (
+        "import cupy\nfrom cupyx.scipy.sparse import csr_matrix, bsr_matrix\n"
+        "cupy.emptyy(3)\ncupy.empty(3, dtyp=int)\ncupy.cumsum(1, 2, 3, 4, 5)\nx.astype(int, copies=True)\n"
+        "bsr_matrix(3)\ncsr_matrix((1, 2), shapes=3)\ncupy.empty(3, cupy.int64)\n"
+    )
+    assert len(surface_errors(ast.parse(code))) == 6
+
+
+@pytest.mark.gpu
+def test_stored_surface_is_the_one_installed() -> None:
+    import cupy
+
+    for name in SURFACE["functions"]:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(pytest.importorskip(module), attribute), name
+    for name in SURFACE["arrays"]:
+        assert hasattr(cupy.empty(1), name) or name in ("c_contiguous", "kind", "name"), name
+
+
+# --- a real GPU -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernel", reference.__all__)
+def test_contracts_on_the_device(kernel: str) -> None:
+    import cupy
+
+    check_all(kernel, gpu, put=cupy.asarray, get=cupy.asnumpy)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_device_sums_repeat_bit_for_bit(dtype: str) -> None:
+    """Long lists in pieces, many blocks, several passes: two runs give equal bits, and adjoints fit together."""
+    import cupy
+
+    n, d, k = 2**17, 24, 64
+    packed = gpu.sparse_sign_table(contracts.KEY, 0, n, 4, k).ravel()
+    pointers = cupy.arange(n + 1) * 4
+    A = gpu.gaussian_table(contracts.KEY, 0, n, d, dtype)
+    rows = gpu.distinct_rows(contracts.KEY, n, k)
+    for apply in (
+        lambda out: gpu.scatter_rows(pointers, packed, A, out),
+        lambda out: gpu.srht_apply(contracts.KEY, A, n, 2, rows, out),
+        lambda out: gpu.block_srht_apply(contracts.KEY, A, 0, 2**12, 2, rows % 2**12, out),
+    ):
+        first, second = cupy.zeros((k, d), dtype), cupy.zeros((k, d), dtype)
+        apply(first)
+        apply(second)
+        assert cupy.array_equal(first, second)
+        assert float(cupy.abs(first).max()) > 0
