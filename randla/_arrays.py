@@ -61,7 +61,9 @@ def as_matrix(A: Any, *, name: str = "A", sparse: bool = True, vector: bool = Fa
     _check_dtype(A.dtype, name)
     if A.ndim != 2 and not (vector and A.ndim == 1):
         wanted = "1-D or 2-D" if vector else "2-D"
-        raise ValueError(f"{name} must be {wanted}, got shape {tuple(A.shape)}; use {name}.reshape(-1, 1) for one column")
+        raise ValueError(
+            f"{name} must be {wanted}, got shape {tuple(A.shape)}; use {name}.reshape(-1, 1) for one column"
+        )
     return A
 
 
@@ -124,7 +126,7 @@ def from_host(table: np.ndarray, xp: Any, like: Any) -> Any:
 
 
 def to_host(A: Any) -> np.ndarray:
-    """`A` as a NumPy array, whatever its device; called only where data leave the library (files, pictures, reports)."""
+    """`A` as a NumPy array, whatever its device; only for data that leave the library (files, pictures, reports)."""
     xp = array_namespace(A)
     if is_numpy_namespace(xp):
         return np.asarray(A)

@@ -37,7 +37,8 @@ def check_real(
     if not (above and below and math.isfinite(number)):
         left, right = "[" if closed in ("both", "left") else "(", "]" if closed in ("both", "right") else ")"
         raise ValueError(
-            f"{name} must be finite and in {left}{low:g}, {high:g}{right}, got {number!r}" + (f"; {remedy}" if remedy else "")
+            f"{name} must be finite and in {left}{low:g}, {high:g}{right}, got {number!r}"
+            + (f"; {remedy}" if remedy else "")
         )
     return number
 

@@ -60,40 +60,41 @@ _budget = _Budget()
 
 
 class _BlasThreads:
-    """The thread count of BLAS, one for the process: the block entered last decides, the last to leave restores it.
+    """The thread count of BLAS, one for the process: the Python thread that sets it first has it until its blocks end.
 
-    Blocks in different Python threads may end in any order, so each of them restoring what it found would leave BLAS at
-    the count of another block.
+    Blocks in different threads may end in any order, so each of them restoring what it found would leave BLAS at the
+    count of another block.
     """
 
     def __init__(self) -> None:
-        self.blocks: dict[object, int] = {}
         self.lock = threading.Lock()
+        self.owner: int | None = None
+        self.depth = 0
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew)
+            os.register_at_fork(after_in_child=self._after_fork)
 
-    def _renew(self) -> None:
+    def _after_fork(self) -> None:
         self.lock = threading.Lock()
+        if self.owner != threading.get_ident():  # that thread does not exist in the child
+            self.owner, self.depth = None, 0
 
     @contextlib.contextmanager
     def limit(self, n: int) -> Iterator[None]:
         from threadpoolctl import threadpool_limits
 
-        block = object()
+        me = threading.get_ident()
         with self.lock:
-            limiter = threadpool_limits(limits=n, user_api="blas")
-            if not self.blocks:
-                self.first = limiter
-            self.blocks[block] = n
+            mine = self.owner in (None, me)
+            if mine:
+                self.owner, self.depth = me, self.depth + 1
         try:
-            yield
+            with threadpool_limits(limits=n, user_api="blas") if mine else contextlib.nullcontext():
+                yield
         finally:
-            with self.lock:
-                del self.blocks[block]
-                if self.blocks:
-                    threadpool_limits(limits=next(reversed(self.blocks.values())), user_api="blas")
-                else:
-                    self.first.restore_original_limits()
+            if mine:
+                with self.lock:
+                    self.depth -= 1
+                    self.owner = me if self.depth else None
 
 
 _blas = _BlasThreads()
@@ -115,7 +116,7 @@ def threads(n: int) -> Iterator[None]:
     """Use at most `n` threads inside the block, in randla's kernels and in the BLAS that NumPy calls.
 
     Kernels heed the block of the Python thread they are called from.  BLAS has one count for the whole process: where
-    blocks overlap in several Python threads, the one entered last decides it.
+    blocks overlap in several Python threads, the thread that came first decides it.
 
     Parameters
     ----------

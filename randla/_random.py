@@ -101,7 +101,10 @@ class Key:
         if isinstance(label, str):
             number, lane = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "little"), 1
         else:
-            number, lane = operator.index(label), 0
+            try:
+                number, lane = operator.index(label), 0
+            except TypeError:
+                raise TypeError(f"label must be a string or an integer in [0, 2**64), got {label!r}") from None
             if not 0 <= number < 2**64:
                 raise ValueError(f"label must be a string or an integer in [0, 2**64), got {label}")
         lo, hi = words(self, Stream.FOLD, number, lane)[:2]

@@ -53,7 +53,9 @@ def _butterfly(radix):
             first, run = builder.gep(view.data, [arguments[1]]), arguments[2]
             with cgutils.for_range_slice(builder, _INDEX(0), run, _INDEX(lane.count), _INDEX) as (j, _):
                 places = [
-                    builder.bitcast(builder.gep(first, [builder.add(j, builder.mul(run, _INDEX(q)))]), lane.as_pointer())
+                    builder.bitcast(
+                        builder.gep(first, [builder.add(j, builder.mul(run, _INDEX(q)))]), lane.as_pointer()
+                    )
                     for q in range(radix)
                 ]
                 values = [builder.load(place, align=size) for place in places]

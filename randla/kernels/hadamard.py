@@ -152,8 +152,7 @@ def _apply_panels(A, flat, signs, rows, out, x, group, n_low, width, first, last
 
 @compiled
 def _adjoint_panels(Y, _, signs, rows, out, x, group, n_low, width, first, last):
-    n, rounds = signs.shape[1], signs.shape[0]
-    n_high = n // n_low
+    n_high = signs.shape[1] // n_low
     everything = np.ones(max(n_high, n_low), np.bool_)
     for column in range(first * width, min(last * width, Y.shape[1]), width):
         x[:] = 0
@@ -250,9 +249,7 @@ def _by_blocks(body, key, array, start, n, size, rounds, rows, out):
     if n == 0:
         return
     first, last = start // size, -(-(start + n) // size)
-    signs = np.stack(
-        [sign_bits(key, Stream.TRIGONOMETRIC_SIGN, r, first * size, last * size) for r in range(rounds)]
-    )
+    signs = np.stack([sign_bits(key, Stream.TRIGONOMETRIC_SIGN, r, first * size, last * size) for r in range(rounds)])
     outer = sign_bits(key, Stream.BLOCK_SIGN, 0, first * len(rows), last * len(rows))
     width = LANE_BYTES // array.dtype.itemsize
     parallel_for(

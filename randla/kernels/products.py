@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from .._parallel import available_threads, parallel_for
 from ._compile import compiled
 from ._vector import LANE_BYTES, prefetch_read, prefetch_write
@@ -66,7 +67,5 @@ def csr_rmatmul(data, indices, indptr, Y, n_columns):
     Y = np.ascontiguousarray(Y)
     out = np.zeros((n_columns, Y.shape[1]), Y.dtype)
     stripe = max(1, -(-Y.shape[1] // min(available_threads(), max(1, Y.shape[1] // 8))))
-    parallel_for(
-        lambda lo, hi: _multiply_transposed(data, indices, indptr, Y, out, lo, hi), Y.shape[1], chunk=stripe
-    )
+    parallel_for(lambda lo, hi: _multiply_transposed(data, indices, indptr, Y, out, lo, hi), Y.shape[1], chunk=stripe)
     return out

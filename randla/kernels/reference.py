@@ -10,7 +10,7 @@ import numpy as np
 
 from .._random import Stream, words
 
-# --- tables -----------------------------------------------------------------------------------------------------------
+# --- tables --------------------------------------------------------------------------------------------------------
 
 
 def philox_words(key, stream, start, stop, n_lanes):
@@ -67,7 +67,9 @@ def sparse_sign_table(key, start, stop, nnz, sketch_size):
     owned = 1 << (nnz - 1).bit_length()
     address = np.arange(start, stop, dtype=np.uint64)[:, None] * np.uint64(owned) + np.arange(nnz, dtype=np.uint64)
     block = words(key, Stream.SPARSE_SIGN, address >> np.uint64(2), 0)
-    w = np.take_along_axis(block, (address & np.uint64(3)).astype(np.int64)[..., None], axis=-1)[..., 0].astype(np.int64)
+    w = np.take_along_axis(block, (address & np.uint64(3)).astype(np.int64)[..., None], axis=-1)[..., 0].astype(
+        np.int64
+    )
     band = np.arange(nnz, dtype=np.int64) * sketch_size // nnz
     width = np.arange(1, nnz + 1, dtype=np.int64) * sketch_size // nnz - band
     return (2 * (band + (((w >> 1) * width) >> 31)) + (w & 1)).astype(np.int32)
@@ -182,7 +184,7 @@ def gaussian_table(key, start, stop, sketch_size, dtype):
     return table[:, :sketch_size].astype(dtype)
 
 
-# --- products with sign tables ------------------------------------------------------------------------------------------
+# --- products with sign tables ------------------------------------------------------------------------------------
 
 
 def _dense(pointers, packed, n_positions, dtype):
@@ -213,15 +215,19 @@ def gather_rows(pointers, packed, Y, out):
 
 def scatter_rows_csr(pointers, packed, data, indices, indptr, out):
     """`scatter_rows` for a CSR matrix A given as its three arrays."""
-    out += _dense(pointers, packed, out.shape[0], out.dtype).T @ _from_csr(data, indices, indptr, out.shape[1], out.dtype)
+    out += _dense(pointers, packed, out.shape[0], out.dtype).T @ _from_csr(
+        data, indices, indptr, out.shape[1], out.dtype
+    )
 
 
 def scatter_columns_csr(pointers, packed, data, indices, indptr, out):
     """`scatter_columns` for a CSR matrix A given as its three arrays."""
-    out += _from_csr(data, indices, indptr, len(pointers) - 1, out.dtype) @ _dense(pointers, packed, out.shape[1], out.dtype)
+    out += _from_csr(data, indices, indptr, len(pointers) - 1, out.dtype) @ _dense(
+        pointers, packed, out.shape[1], out.dtype
+    )
 
 
-# --- products with CSR matrices -----------------------------------------------------------------------------------------
+# --- products with CSR matrices -----------------------------------------------------------------------------------
 
 
 def _from_csr(data, indices, indptr, n_columns, dtype):
@@ -240,7 +246,7 @@ def csr_rmatmul(data, indices, indptr, Y, n_columns):
     return _from_csr(data, indices, indptr, n_columns, Y.dtype).T @ Y
 
 
-# --- Walsh-Hadamard transforms ------------------------------------------------------------------------------------------
+# --- Walsh-Hadamard transforms ------------------------------------------------------------------------------------
 
 
 def hadamard_matrix(n):

@@ -7,6 +7,7 @@ entry is summed by one thread in the order of the items, so results do not depen
 from __future__ import annotations
 
 import numpy as np
+
 from .._parallel import available_threads, parallel_for
 from ._compile import compiled
 from ._vector import LANE_BYTES, prefetch_read, signed_add

@@ -144,7 +144,7 @@ def _fill_sparse_sign_narrow(table, bands, k0, k1, start, owned, lo, hi):
 
 @compiled
 def _fill_sparse_sign_wide(table, bands, k0, k1, start, owned, lo, hi):
-    """Columns that own whole Philox blocks; entries go through four short runs, since strided stores don't vectorise."""
+    """Columns that own whole Philox blocks; entries pass through short runs, since strided stores don't vectorise."""
     nnz, blocks = table.shape[1], uint64(owned // 4)
     run = np.empty((4, RUN), np.int32)
     r0, r1, r2, r3 = run[0], run[1], run[2], run[3]
@@ -214,7 +214,8 @@ def _walk_sparse_jl(pointers, packed, thresholds, k0, k1, start, sketch_size, fi
 def sparse_jl_table(key, thresholds, start, stop, sketch_size):
     """Columns of a matrix of independent entries, +-1 with probability p, else 0; ragged packed int32 table."""
     n = stop - start
-    counts, k0, k1 = np.zeros(n + 1, np.int64), *key_words(key)
+    k0, k1 = key_words(key)
+    counts = np.zeros(n + 1, np.int64)
     nothing = np.empty(0, np.int32)
 
     def walk(pointers, packed, fill):

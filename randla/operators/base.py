@@ -60,7 +60,7 @@ class SketchOperator:
         """The transpose, of shape (n, sketch_size)."""
         return TransposedSketch(self)
 
-    # --- products ---------------------------------------------------------------------------------------------------
+    # --- products --------------------------------------------------------------------------------------------------
 
     def matmul(self, A: Any, *, start: int = 0) -> Any:
         """Return ``S[:, start : start + m] @ A`` for a block A of m rows; over a partition of the rows these add up.
@@ -135,7 +135,7 @@ class SketchOperator:
         """What `_columns` needs for each column: decides the tiles of the untuned paths."""
         return 8 * self.sketch_size
 
-    # --- how subclasses are applied: out += S A, unscaled, for contiguous floating data --------------------------------
+    # --- how subclasses are applied: out += S A, unscaled, for contiguous floating data ----------------------------
 
     def _apply_rows(self, A: Any, start: int, out: Any, xp: Any) -> None:
         """out += S[:, start : start + m] @ A for C-contiguous A (m, d) and out (sketch_size, d)."""
@@ -167,7 +167,9 @@ class SketchOperator:
         A = np.asarray(A) if isinstance(A, np.ndarray) else A  # a memory map is an array to the kernels
         turned = A.flags.f_contiguous and not A.flags.c_contiguous
         out = xp.zeros((A.shape[1], self.sketch_size) if turned else (self.sketch_size, A.shape[1]), dtype=dtype)
-        ready = A.dtype == dtype and A.dtype.isnative and A.flags.aligned if is_numpy_namespace(xp) else A.dtype == dtype
+        ready = (
+            A.dtype == dtype and A.dtype.isnative and A.flags.aligned if is_numpy_namespace(xp) else A.dtype == dtype
+        )
         if turned:
             step = max(A.shape[1], 1) if ready else _rows_in_a_tile(A.shape[0], A.dtype.itemsize)
             for lo in range(0, A.shape[1], step):
@@ -193,7 +195,7 @@ class SketchOperator:
             out = out + xp.matmul(block, xp.astype(A[lo:hi, :], dtype))
         return out
 
-    # --- Python and SciPy protocols -----------------------------------------------------------------------------------
+    # --- Python and SciPy protocols --------------------------------------------------------------------------------
 
     def _whole(self, A: Any) -> Any:
         if getattr(A, "shape", None) is None or len(A.shape) == 0:

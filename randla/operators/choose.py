@@ -84,7 +84,9 @@ def sketch_size_for(kind: str, d: int, *, epsilon: float, delta: float = 0.01) -
     epsilon = check_real(epsilon, "epsilon", low=0.0, high=1.0, closed="neither")
     delta = check_real(delta, "delta", low=0.0, high=1.0, closed="neither")
     if kind == "rows":
-        raise ValueError('kind must not be "rows" with epsilon, got "rows"; give sketch_size, since it depends on the data')
+        raise ValueError(
+            'kind must not be "rows" with epsilon, got "rows"; give sketch_size, since it depends on the data'
+        )
     if kind == "countsketch":
         return math.ceil((d * d + d) / (delta * (2 * epsilon - epsilon**2) ** 2))
     return math.ceil((math.sqrt(d) + math.sqrt(2 * math.log(2 / delta))) ** 2 / epsilon**2)
@@ -143,7 +145,9 @@ def choose_sketch(
         if epsilon is None and kind == "rows":
             raise ValueError('sketch_size must be given for kind "rows", got None')
         size = sketch_size_for(rule, max(d, 1), epsilon=DEFAULT_EPSILON if epsilon is None else epsilon, delta=delta)
-        told = f"sketch_size {size} for distortion {DEFAULT_EPSILON if epsilon is None else epsilon:g} of {d} dimensions"
+        told = (
+            f"sketch_size {size} for distortion {DEFAULT_EPSILON if epsilon is None else epsilon:g} of {d} dimensions"
+        )
     else:
         size = check_integer(sketch_size, "sketch_size", low=1)
         told = f"sketch_size {size} as given"

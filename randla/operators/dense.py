@@ -143,4 +143,3 @@ class Rademacher(DenseSketch):
 
     def _table(self, start: int, stop: int, dtype: Any, xp: Any) -> Any:
         return kernel("rademacher_table", xp)(self.key, start, stop, self.sketch_size, dtype)
-

@@ -19,8 +19,8 @@ from .base import SketchOperator
 class RowSample(SketchOperator):
     """Sample of rows, with repetition, scaled so that E[S.T @ S] = I.
 
-    Row r of S has one entry 1/sqrt(sketch_size p_i) at a row i that is drawn with probability p_i.  The cheapest sketch,
-    and the only one that keeps rows of the data as they are; uniform sampling fails on coherent data, so give leverage
+    Row r of S has one entry 1/sqrt(sketch_size p_i) at a row i that is drawn with probability p_i.  The cheapest
+    sketch, and the only one that keeps rows of the data as they are; uniform sampling fails on coherent data, so give leverage
     scores as probabilities there.  Sparse matrices stay sparse (CSR).
 
     Parameters
@@ -49,8 +49,8 @@ class RowSample(SketchOperator):
     Notes
     -----
     With probabilities proportional to leverage scores and sketch_size >= 6 d log(d / delta) / epsilon**2 all squared
-    singular values of S U lie in 1 +- epsilon with probability at least 1 - 2 delta, for an orthonormal U with d columns
-    and epsilon <= 1 (matrix Chernoff bound [1]_).  With given probabilities the recipe holds the n of them.
+    singular values of S U lie in 1 +- epsilon with probability at least 1 - 2 delta, for an orthonormal U with d
+    columns and epsilon <= 1 (matrix Chernoff bound [1]_).  With given probabilities the recipe holds the n of them.
 
     References
     ----------

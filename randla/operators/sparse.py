@@ -120,7 +120,9 @@ class SparseSign(SparseSketch):
     def __post_init__(self) -> None:
         super().__post_init__()
         nnz = min(8, self.sketch_size) if self.nnz is None else self.nnz
-        self._set("nnz", check_integer(nnz, "nnz", low=1, high=self.sketch_size, remedy="raise sketch_size or lower nnz"))
+        self._set(
+            "nnz", check_integer(nnz, "nnz", low=1, high=self.sketch_size, remedy="raise sketch_size or lower nnz")
+        )
 
     @property
     def _scale(self) -> float:
@@ -246,7 +248,8 @@ def _gap_thresholds(density: float, sketch_size: int) -> np.ndarray:
     Gaps beyond sketch_size end a column whatever they are, so the table stops there.
     """
     one = 1 << 62
-    miss, power, thresholds = one - round(density * one), one, []
+    miss, power = one - round(density * one), one
+    thresholds: list[int] = []
     while power >> 31 and len(thresholds) <= sketch_size:
         thresholds.append(power >> 31)
         power = power * miss >> 62

@@ -31,7 +31,11 @@ class TrigonometricSketch(SketchOperator):
     def _check_rounds(self) -> None:
         self._set("rounds", check_integer(self.rounds, "rounds", low=1))
         check_integer(
-            self.sketch_size, "sketch_size", low=1, high=max(self._length, 1), remedy="rows are sampled without repetition"
+            self.sketch_size,
+            "sketch_size",
+            low=1,
+            high=max(self._length, 1),
+            remedy="rows are sampled without repetition",
         )
 
     @property
@@ -44,7 +48,9 @@ class TrigonometricSketch(SketchOperator):
     def matmul(self, A: Any, *, start: int = 0) -> Any:
         """Return ``S @ A``; a block of rows alone raises NotImplementedError, since the transform needs them all."""
         if np.ndim(start) == 0 and (start != 0 or (hasattr(A, "shape") and A.shape and A.shape[0] < self.n)):
-            raise NotImplementedError(f"{type(self).__name__}.matmul takes all {self.n} rows at once: {self._why_whole}")
+            raise NotImplementedError(
+                f"{type(self).__name__}.matmul takes all {self.n} rows at once: {self._why_whole}"
+            )
         return super().matmul(A, start=start)
 
     def _columns(self, start: int, stop: int) -> np.ndarray:
@@ -276,7 +282,9 @@ class BlockSRHT(SketchOperator):
     def __post_init__(self) -> None:
         super().__post_init__()
         default = 1 << (max(1024, 2 * self.sketch_size) - 1).bit_length()
-        size = check_integer(default if self.block_size is None else self.block_size, "block_size", low=self.sketch_size)
+        size = check_integer(
+            default if self.block_size is None else self.block_size, "block_size", low=self.sketch_size
+        )
         if size & (size - 1):
             raise ValueError(f"block_size must be a power of two, got {size}; take {1 << size.bit_length()}")
         self._set("block_size", size)
