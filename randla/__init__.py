@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
+    from . import datasets as datasets
     from . import diagnostics as diagnostics
     from . import plot as plot
     from ._blocks import RowBlocks as RowBlocks
@@ -80,7 +81,7 @@ _HOMES = {
     "SRHTProjection": "estimators",
     "TruncatedSVD": "estimators",
 }
-_SUBMODULES = ("diagnostics", "plot")
+_SUBMODULES = ("datasets", "diagnostics", "plot")
 
 __all__ = ["__version__", *_SUBMODULES, *_HOMES]
 
