@@ -1,0 +1,1 @@
+"""The jobs of the tour: each module here defines a `JOB`."""
