@@ -22,7 +22,7 @@ from randla.tour.job import Row
 from randla.tour.jobs import patches, words
 from randla.tour.measure import _traced, measure, memory_method
 from randla.tour.progress import Lines, Silent, watch
-from randla.tour.runner import cells
+from randla.tour.table import cells
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("PIL")

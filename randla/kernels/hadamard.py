@@ -125,7 +125,7 @@ def _rounds(x, group, n_high, n_low, width, signs, reverse, needed_high, needed_
     low = True
     for p in range(rounds + 1):
         inner, last = 0 < p < rounds, p == rounds
-        flip = signs[rounds - p] if reverse else signs[min(p, rounds - 1)]
+        flip = signs[min(rounds - p if reverse else p, rounds - 1)]
         if low:
             _low_pass(x, n_high, n_low, width, flip, inner, needed_high if last else everything)
         else:

@@ -167,9 +167,7 @@ class SketchOperator:
         A = np.asarray(A) if isinstance(A, np.ndarray) else A  # a memory map is an array to the kernels
         turned = A.flags.f_contiguous and not A.flags.c_contiguous
         out = xp.zeros((A.shape[1], self.sketch_size) if turned else (self.sketch_size, A.shape[1]), dtype=dtype)
-        ready = (
-            A.dtype == dtype and A.dtype.isnative and A.flags.aligned if is_numpy_namespace(xp) else A.dtype == dtype
-        )
+        ready = is_ready(A, dtype)
         if turned:
             step = max(A.shape[1], 1) if ready else _rows_in_a_tile(A.shape[0], A.dtype.itemsize)
             for lo in range(0, A.shape[1], step):
@@ -284,6 +282,11 @@ def blocks(start: int, stop: int, bytes_each: int) -> Iterator[tuple[int, int]]:
         yield lo, min(lo + step, stop)
 
 
+def is_ready(A: Any, dtype: Any) -> bool:
+    """True for dense data that the kernels take without conversion, apart from their layout."""
+    return A.dtype == dtype and (not isinstance(A, np.ndarray) or (A.dtype.isnative and A.flags.aligned))
+
+
 def _rows_in_a_tile(width: int, itemsize: int) -> int:
     return max(1, TILE_BYTES // max(width * itemsize, 1))
 
@@ -294,4 +297,4 @@ def _transposed(A: Any) -> Any:
 
 def csr_arrays(A: Any, dtype: Any) -> tuple[Any, Any, Any]:
     """(data, indices, indptr) of a CSR matrix with `data` of the floating dtype."""
-    return A.data if dtype_name(A.data.dtype) == dtype_name(dtype) else A.data.astype(dtype), A.indices, A.indptr
+    return A.data if A.data.dtype == dtype else A.data.astype(dtype), A.indices, A.indptr

@@ -15,13 +15,13 @@ from .._random import Stream
 from .base import SketchOperator
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RowSample(SketchOperator):
     """Sample of rows, with repetition, scaled so that E[S.T @ S] = I.
 
     Row r of S has one entry 1/sqrt(sketch_size p_i) at a row i that is drawn with probability p_i.  The cheapest
-    sketch, and the only one that keeps rows of the data as they are; uniform sampling fails on coherent data, so give leverage
-    scores as probabilities there.  Sparse matrices stay sparse (CSR).
+    sketch, and the only one that keeps rows of the data as they are; uniform sampling fails on coherent data, so give
+    leverage scores as probabilities there.  Sparse matrices stay sparse (CSR).
 
     Parameters
     ----------
@@ -64,9 +64,9 @@ class RowSample(SketchOperator):
     (5, 2)
     """
 
-    probabilities: Any = field(default=None, kw_only=True, repr=False)
-    rows: np.ndarray = field(init=False, repr=False)
-    weights: np.ndarray = field(init=False, repr=False)
+    probabilities: Any = field(default=None, kw_only=True)
+    rows: np.ndarray = field(init=False)
+    weights: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,6 +85,10 @@ class RowSample(SketchOperator):
             weights = (self.sketch_size * p[rows] / totals[-1]) ** -0.5
         self._set("rows", rows)
         self._set("weights", weights)
+
+    def __repr__(self) -> str:
+        given = "" if self.probabilities is None else f", probabilities=<{self.n} numbers>"
+        return f"RowSample(sketch_size={self.sketch_size}, n={self.n}, rng={self.rng}{given})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RowSample) and self._identity() == other._identity()
@@ -143,8 +147,10 @@ def _checked(probabilities: Any, n: int) -> np.ndarray:
         raise TypeError(f"probabilities must be an array of {n} numbers, got {type(probabilities).__name__}") from None
     if p.shape != (n,):
         raise ValueError(f"probabilities must have shape ({n},), got {p.shape}")
-    if not np.all(np.isfinite(p)) or p.min() < 0 or p.sum() <= 0 or not np.isfinite(p.sum()):
-        raise ValueError(f"probabilities must be finite and nonnegative with a positive sum, got a sum of {p.sum()}")
+    with np.errstate(over="ignore"):
+        total = p.sum()
+    if not np.all(np.isfinite(p)) or p.min() < 0 or not 0 < total < np.inf:
+        raise ValueError(f"probabilities must be finite and nonnegative with a positive sum, got a sum of {total}")
     p.flags.writeable = False
     return p
 

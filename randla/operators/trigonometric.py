@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from array_api_compat import is_cupy_namespace, is_numpy_namespace
 
-from .._arrays import is_sparse
+from .._arrays import as_matrix, floating_dtype, is_sparse, namespace_of
 from .._backend import kernel
 from .._checks import check_integer
 from .._parallel import available_threads
 from .._random import Stream
-from .base import TILE_BYTES, SketchOperator
+from .base import TILE_BYTES, SketchOperator, is_ready
 
 
 class TrigonometricSketch(SketchOperator):
@@ -30,24 +30,22 @@ class TrigonometricSketch(SketchOperator):
 
     def _check_rounds(self) -> None:
         self._set("rounds", check_integer(self.rounds, "rounds", low=1))
+        check_integer(self.n, "n", low=1)
         check_integer(
-            self.sketch_size,
-            "sketch_size",
-            low=1,
-            high=max(self._length, 1),
-            remedy="rows are sampled without repetition",
+            self.sketch_size, "sketch_size", low=1, high=self._length, remedy="rows are sampled without repetition"
         )
 
     @property
     def _bytes_per_column(self) -> int:
-        return 8 * max(self._length, 1)
+        return 8 * self._length
 
     def _row_step(self, A: Any) -> int:
         return max(A.shape[0], 1)  # the transform takes all rows at once
 
     def matmul(self, A: Any, *, start: int = 0) -> Any:
         """Return ``S @ A``; a block of rows alone raises NotImplementedError, since the transform needs them all."""
-        if np.ndim(start) == 0 and (start != 0 or (hasattr(A, "shape") and A.shape and A.shape[0] < self.n)):
+        A = as_matrix(A, name="A", vector=True)
+        if check_integer(start, "start", low=0) != 0 or A.shape[0] < self.n:
             raise NotImplementedError(
                 f"{type(self).__name__}.matmul takes all {self.n} rows at once: {self._why_whole}"
             )
@@ -70,6 +68,21 @@ class TrigonometricSketch(SketchOperator):
             panel = A[:, lo : lo + step].toarray(order="C") if is_sparse(A) else A[:, lo : lo + step]
             self._apply_rows(panel.astype(dtype), start, out[:, lo : lo + step], xp)
         return out
+
+    def _left(self, A: Any, start: int) -> Any:
+        xp = namespace_of(A)
+        native = not is_sparse(A) and (is_numpy_namespace(xp) or is_cupy_namespace(xp))
+        if not native or A.flags.f_contiguous or (A.flags.c_contiguous and is_ready(A, floating_dtype(A, xp))):
+            return super()._left(A, start)
+        # the transform takes all rows at once: what must be converted comes in panels of columns
+        out = xp.empty((self.sketch_size, A.shape[1]), dtype=floating_dtype(A, xp))
+        for panel in self._panels(A.shape[1]):
+            out[:, panel] = super()._left(A[:, panel], start)
+        return out
+
+    def _panels(self, width: int) -> list[slice]:
+        step = max(1, TILE_BYTES // self._bytes_per_column)
+        return [slice(lo, lo + step) for lo in range(0, width, step)]
 
     def _sampled_rows(self, xp: Any) -> Any:
         return kernel("distinct_rows", xp)(self.key, self._length, self.sketch_size)
@@ -198,16 +211,12 @@ class SRCT(TrigonometricSketch):
     def _signs(self, r: int, dtype: Any, xp: Any) -> Any:
         return kernel("sign_bits", xp)(self.key, Stream.TRIGONOMETRIC_SIGN, r, 0, self.n).astype(dtype)[:, None]
 
-    def _panels(self, width: int) -> list[slice]:
-        step = max(1, TILE_BYTES // self._bytes_per_column)
-        return [slice(lo, lo + step) for lo in range(0, width, step)]
-
     def _apply_rows(self, A: Any, start: int, out: Any, xp: Any) -> None:  # noqa: ARG002  # start is 0 here
         dct, rows = _fft(xp, "dct"), self._sampled_rows(xp)
         for panel in self._panels(A.shape[1]):
             X = A[:, panel]
             for r in range(self.rounds):
-                X = dct(self._signs(r, X.real.dtype, xp) * X, axis=0, norm="ortho")
+                X = dct(self._signs(r, X.real.dtype, xp) * X, axis=0, norm="ortho", overwrite_x=True)
             out[:, panel] += X[rows]
 
     def _adjoint(self, Y: Any, start: int, stop: int, xp: Any) -> Any:
@@ -219,7 +228,7 @@ class SRCT(TrigonometricSketch):
             X = xp.zeros_like(out[:, panel])
             X[rows] = Y[:, panel]
             for r in reversed(range(self.rounds)):
-                X = self._signs(r, X.real.dtype, xp) * idct(X, axis=0, norm="ortho")
+                X = self._signs(r, X.real.dtype, xp) * idct(X, axis=0, norm="ortho", overwrite_x=True)
             out[:, panel] = X
         return out[start:stop]
 
