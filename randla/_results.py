@@ -29,7 +29,7 @@ class Status(Enum):
     CONVERGED = "the tolerance was reached, or none was asked for"
     MAX_ITER = "the iteration or rank limit came before the tolerance: raise max_iter or max_rank, or loosen tol"
     STAGNATED = "the error stopped falling at the rounding floor: loosen tol, or pass float64 data"
-    BREAKDOWN = "a factorisation broke down: check the scaling of the input, or change method"
+    BREAKDOWN = "the approximation is worthless or a factorisation broke down: allow more passes, or change method"
     NONFINITE = "NaN or infinity appeared: check the input for non-finite entries and for overflow"
 
     @property

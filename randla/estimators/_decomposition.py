@@ -34,7 +34,7 @@ class TruncatedSVD(Reducer):
         `center` says so.
     center : bool, default False
         Subtract the column means, implicitly.
-    method : {"krylov", "subspace"}, default "krylov"
+    method : {"auto", "krylov", "subspace"}, default "auto"
         Iteration of :func:`randla.svd`.
     n_oversamples : int, default 10
         Columns of the random start beyond n_components.
@@ -102,7 +102,7 @@ class TruncatedSVD(Reducer):
         *,
         tol: float | None = None,
         center: bool = False,
-        method: str = "krylov",
+        method: str = "auto",
         n_oversamples: int = 10,
         n_power_iter: int | None = None,
         random_state: Any = None,
