@@ -113,17 +113,17 @@ def _make_signed_copy():
     return signed_copy
 
 
-def _make_signed_add():
+def _make_add(flags):
     if config.DISABLE_JIT:
 
-        def signed_add(x, places, signs, a, first, length):
+        def add_runs(x, places, signs, a, first, length):
             for place, s in zip(places, signs, strict=True):
                 x[place : place + length] += s * a[first : first + length]
 
-        return signed_add
+        return add_runs
 
     @intrinsic
-    def signed_add(typingctx, x, places, signs, a, first, length):  # noqa: ARG001  # the signature that Numba calls
+    def add_runs(typingctx, x, places, signs, a, first, length):  # noqa: ARG001  # the signature that Numba calls
         """x[place + j] += s * a[first + j] for each (place, s) of the two tuples and j below `length`.
 
         The run of `a` is loaded once for all places, which may coincide but not overlap otherwise.
@@ -144,7 +144,8 @@ def _make_signed_add():
                     value = builder.load(builder.bitcast(builder.gep(source, [j]), pointer), align=size)
                     for run, factor in zip(runs, factors, strict=True):
                         place = builder.bitcast(builder.gep(run, [j]), pointer)
-                        total = builder.fadd(builder.load(place, align=size), builder.fmul(factor, value))
+                        product = builder.fmul(factor, value, flags=flags)
+                        total = builder.fadd(builder.load(place, align=size), product, flags=flags)
                         builder.store(total, place, align=size)
 
             vectors = [_splat(builder, s, lane) for s in scalars]
@@ -154,10 +155,12 @@ def _make_signed_add():
 
         return types.void(x, places, signs, a, types.intp, types.intp), generate
 
-    return signed_add
+    return add_runs
 
 
-signed_copy, signed_add = _make_signed_copy(), _make_signed_add()
+signed_copy = _make_signed_copy()
+signed_add = _make_add(())  # the factors are signs, so the products are exact
+scaled_add = _make_add(("contract",))  # a fused multiply-add rounds once instead of twice
 
 
 def _hint(for_writing: bool):

@@ -6,7 +6,7 @@ import numpy as np
 
 from .._parallel import available_threads, parallel_for
 from ._compile import compiled
-from ._vector import LANE_BYTES, prefetch_read, prefetch_write
+from ._vector import LANE_BYTES, prefetch_read, prefetch_write, scaled_add
 
 AHEAD = 8  # nonzeros between the hint and the use: about the latency of memory over the time of one update
 
@@ -46,8 +46,29 @@ def csr_matmul(data, indices, indptr, X):
     return out
 
 
-@compiled(fastmath={"contract"})
+@compiled
 def _multiply_transposed(data, indices, indptr, Y, out, lo, hi):
+    k, width, line, n_nonzeros = Y.shape[1], hi - lo, LANE_BYTES // Y.itemsize, indices.size
+    source, target = Y.reshape(Y.size), out.reshape(out.size)
+    for i in range(indptr.size - 1):
+        p, end, y = indptr[i], indptr[i + 1], i * k + lo
+        while p + 3 < end:  # four rows of the output for one load of the row of Y
+            for q in range(p + AHEAD, min(p + AHEAD + 4, n_nonzeros)):
+                base = np.int64(indices[q]) * k
+                for c in range(lo, hi, line):
+                    prefetch_write(target, base + c)
+            a, b = np.int64(indices[p]) * k + lo, np.int64(indices[p + 1]) * k + lo
+            c, d = np.int64(indices[p + 2]) * k + lo, np.int64(indices[p + 3]) * k + lo
+            values = data[p], data[p + 1], data[p + 2], data[p + 3]
+            scaled_add(target, (a, b, c, d), values, source, y, width)
+            p += 4
+        while p < end:
+            scaled_add(target, (np.int64(indices[p]) * k + lo,), (data[p],), source, y, width)
+            p += 1
+
+
+@compiled(fastmath={"contract"})
+def _multiply_transposed_complex(data, indices, indptr, Y, out, lo, hi):
     k, per_line, n_nonzeros = Y.shape[1], max(1, LANE_BYTES // Y.itemsize), indices.size
     flat = out.reshape(out.size)
     for i in range(indptr.size - 1):
@@ -67,5 +88,6 @@ def csr_rmatmul(data, indices, indptr, Y, n_columns):
     Y = np.ascontiguousarray(Y)
     out = np.zeros((n_columns, Y.shape[1]), Y.dtype)
     stripe = max(1, -(-Y.shape[1] // min(available_threads(), max(1, Y.shape[1] // 8))))
-    parallel_for(lambda lo, hi: _multiply_transposed(data, indices, indptr, Y, out, lo, hi), Y.shape[1], chunk=stripe)
+    body = _multiply_transposed_complex if np.iscomplexobj(out) else _multiply_transposed
+    parallel_for(lambda lo, hi: body(data, indices, indptr, Y, out, lo, hi), Y.shape[1], chunk=stripe)
     return out

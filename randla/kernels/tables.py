@@ -349,6 +349,6 @@ def gaussian_table(key, start, stop, sketch_size, dtype):
     """Columns start..stop-1 of a standard normal matrix, one per row of the table; (stop - start, sketch_size)."""
     table = np.empty((stop - start, sketch_size), dtype)
     k0, k1 = key_words(key)
-    chunk = max(1, CHUNK // sketch_size)
+    chunk = max(1, CHUNK // max(sketch_size, 1))
     parallel_for(lambda lo, hi: _fill_gaussian(table, k0, k1, start, lo, hi), len(table), chunk=chunk)
     return table

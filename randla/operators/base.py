@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import device, is_cupy_namespace, is_numpy_namespace
 
-from .._arrays import as_matrix, dtype_name, floating_dtype, from_host, is_sparse, namespace_of
+from .._arrays import as_matrix, floating_dtype, from_host, is_sparse, namespace_of
 from .._checks import check_integer
 from .._random import Key, as_key
 

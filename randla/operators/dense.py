@@ -11,7 +11,8 @@ from array_api_compat import is_cupy_namespace, is_numpy_namespace
 from .._backend import kernel
 from .base import SketchOperator, csr_arrays
 
-TABLE_BYTES = 2**20  # a tile of S that stays in the second-level cache between its making and the GEMM
+TABLE_BYTES = 2**23  # a tile of S beside the GEMM
+TABLE_COLUMNS = 512  # more gain nothing: below that the inner dimension of the GEMM is too short
 SPARSE_TABLE_BYTES = 2**26  # for sparse data, where each tile costs a pass over the output
 
 
@@ -22,14 +23,15 @@ class DenseSketch(SketchOperator):
         """Unscaled columns start..stop-1, one per row; shape (stop - start, sketch_size)."""
         raise NotImplementedError
 
-    def _step(self, table_bytes: int) -> int:
-        return max(64, table_bytes // (8 * self.sketch_size))
+    @property
+    def _step(self) -> int:
+        return max(64, min(TABLE_COLUMNS, TABLE_BYTES // (8 * self.sketch_size)))
 
     def _columns(self, start: int, stop: int) -> np.ndarray:
         return self._table(start, stop, np.float64, np).T
 
     def _apply_rows(self, A: Any, start: int, out: Any, xp: Any) -> None:
-        step, real = self._step(TABLE_BYTES), A.real.dtype
+        step, real = self._step, A.real.dtype
         for lo in range(0, A.shape[0], step):
             hi = min(lo + step, A.shape[0])
             table = self._table(start + lo, start + hi, real, xp)
@@ -39,7 +41,7 @@ class DenseSketch(SketchOperator):
                 out.view(real)[...] += table.T @ A[lo:hi].view(real)
 
     def _apply_columns(self, A: Any, start: int, out: Any, xp: Any) -> None:
-        step, real = self._step(TABLE_BYTES), A.real.dtype
+        step, real = self._step, A.real.dtype
         for lo in range(0, A.shape[1], step):
             hi = min(lo + step, A.shape[1])
             table = self._table(start + lo, start + hi, real, xp)
@@ -52,7 +54,7 @@ class DenseSketch(SketchOperator):
     def _apply_sparse(self, A: Any, start: int, dtype: Any, xp: Any) -> Any:
         data, indices, indptr = csr_arrays(A.tocsr(), dtype)
         turned = xp.zeros((A.shape[1], self.sketch_size), dtype=dtype)
-        step = self._step(SPARSE_TABLE_BYTES)
+        step = max(64, SPARSE_TABLE_BYTES // (8 * self.sketch_size))
         for lo in range(0, A.shape[0], step):
             hi = min(lo + step, A.shape[0])
             first, last = int(indptr[lo]), int(indptr[hi])
@@ -65,7 +67,7 @@ class DenseSketch(SketchOperator):
         if not (is_numpy_namespace(xp) or is_cupy_namespace(xp)):
             return super()._adjoint(Y, start, stop, xp)
         out = xp.empty((stop - start, Y.shape[1]), dtype=Y.dtype)
-        step = self._step(TABLE_BYTES)
+        step = self._step
         for lo in range(start, stop, step):
             hi = min(lo + step, stop)
             out[lo - start : hi - start] = self._table(lo, hi, Y.dtype, xp) @ Y

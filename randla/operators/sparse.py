@@ -15,7 +15,8 @@ from .._backend import kernel
 from .._checks import check_integer, check_real
 from .base import SketchOperator, csr_arrays
 
-TABLE_ENTRIES = 2**20  # signs that are held at a time: 4 MiB
+TABLE_ENTRIES = 2**18  # signs that are held at a time: 1 MiB
+TABLE_COLUMNS = 2**16  # columns of S that are hashed at a time
 
 
 class SparseSketch(SketchOperator):
@@ -29,7 +30,7 @@ class SparseSketch(SketchOperator):
         raise NotImplementedError
 
     def _tiles(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        step = max(256, int(TABLE_ENTRIES / max(self._entries_per_column(), 1.0)))
+        step = max(256, int(min(TABLE_COLUMNS, TABLE_ENTRIES / max(self._entries_per_column(), 1.0))))
         for lo in range(start, stop, step):
             yield lo, min(lo + step, stop)
 
@@ -123,6 +124,8 @@ class SparseSign(SparseSketch):
         self._set(
             "nnz", check_integer(nnz, "nnz", low=1, high=self.sketch_size, remedy="raise sketch_size or lower nnz")
         )
+        # the words of the stream are numbered in 64 bits, and each column owns as many as a power of two >= nnz
+        check_integer(self.n, "n", low=0, high=2**64 >> (self._entries_per_column() - 1).bit_length())
 
     @property
     def _scale(self) -> float:
