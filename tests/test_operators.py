@@ -288,6 +288,14 @@ def test_sparse_data_gives_a_dense_sketch(name: str) -> None:
     assert type(MAKE[name](K, N, 1) @ sp.csr_array(data("float64", (N, 3)))) is np.ndarray
 
 
+@pytest.mark.parametrize("name", ["Gaussian", "SparseSign", "LESS"])
+def test_sparse_data_of_the_other_byte_order(name: str) -> None:
+    S, A = MAKE[name](K, N, 1), data("float64", (N, 3))
+    for given_A in (sp.csr_array(A), sp.csc_array(A)):
+        given_A.data = given_A.data.astype(">f8")
+        close(S @ given_A, S.toarray(), A, "float64")
+
+
 @pytest.mark.parametrize("name", SPARSE_RESULT)
 @pytest.mark.parametrize("container", [sp.csr_array, sp.csr_matrix, sp.csc_array])
 def test_sampled_sparse_rows_stay_sparse(name: str, container: type) -> None:
@@ -599,7 +607,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", ["C-float64", "F-float64", "C-int16", "strided"])
-@operators
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ("SparseSign", "SRHT") else pytest.mark.slow) for name in MAKE]
+)
 def test_a_sketch_costs_a_few_tiles(name: str, kind: str, files: dict[str, np.ndarray]) -> None:
     A = files[kind]
     S = randla.BlockSRHT(20, len(A), rng=0) if name == "BlockSRHT" else MAKE[name](20, len(A), 0)
@@ -891,6 +901,16 @@ def test_size_of_the_default() -> None:
     A = np.ones((5000, 7))
     assert randla.sketch(A, rng=0).shape[0] == randla.sketch_size_for("gaussian", 7, epsilon=0.5)
     assert randla.sketch(A.T, axis=1, rng=0).shape == (7, randla.sketch_size_for("gaussian", 7, epsilon=0.5))
+
+
+@pytest.mark.parametrize(("kind", "size"), [("srht", 16), ("srct", 10), ("sparse-sign", 100)])
+def test_default_size_on_a_short_matrix(kind: str, size: int) -> None:
+    A = np.random.default_rng(0).standard_normal((10, 3))
+    operator, reason = randla.choose_sketch(A, kind=kind, rng=0)
+    assert operator.sketch_size == size
+    assert "no fewer than the 10 rows" in reason
+    values = np.linalg.svd(operator @ A, compute_uv=False) / np.linalg.svd(A, compute_uv=False)
+    assert np.abs(values - 1).max() <= (tolerance("float64", A.size) if kind != "sparse-sign" else 0.5)
 
 
 def test_auto_tells_what_and_why() -> None:

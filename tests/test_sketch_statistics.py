@@ -325,6 +325,7 @@ def test_isotropy(operator: str, seed: int) -> None:
     make = {
         **MAKE,
         "LESS-n": lambda k, m, rng: randla.LESS(k, m, nnz=3, rng=rng),
+        "LESS-8n": lambda k, m, rng: randla.LESS(k, m, nnz=24, rng=rng),
         "RowSample": lambda k, m, rng: randla.RowSample(k, m, rng=rng),
         "RowSample-weighted": lambda k, m, rng: randla.RowSample(k, m, probabilities=np.arange(1, m + 1), rng=rng),
         "BlockSRHT-small": lambda k, m, rng: randla.BlockSRHT(k, m, block_size=16, rng=rng),

@@ -140,17 +140,13 @@ def choose_sketch(
     if sketch_size is not None and epsilon is not None:
         raise ValueError(f"sketch_size and epsilon must not both be given, got {sketch_size} and {epsilon}; drop one")
     n, d = A.shape[axis], A.shape[1 - axis]
-    rule = "gaussian" if kind == "auto" else kind
     if sketch_size is None:
-        if epsilon is None and kind == "rows":
-            raise ValueError('sketch_size must be given for kind "rows", got None')
-        size = sketch_size_for(rule, max(d, 1), epsilon=DEFAULT_EPSILON if epsilon is None else epsilon, delta=delta)
-        told = (
-            f"sketch_size {size} for distortion {DEFAULT_EPSILON if epsilon is None else epsilon:g} of {d} dimensions"
-        )
+        size, told = _size_by_rule(kind, n, d, DEFAULT_EPSILON if epsilon is None else epsilon, delta)
     else:
         size = check_integer(sketch_size, "sketch_size", low=1)
         told = f"sketch_size {size} as given"
+    if size >= n:
+        told += f", no fewer than the {n} {'rows' if axis == 0 else 'columns'} of A"
     if kind != "auto":
         return SketchChoice(KINDS[kind](size, n, rng=rng), f"{kind} as asked, {told}")
     if not is_sparse(A) and 2.0 * size * n * d < SMALL_FLOPS:
@@ -158,6 +154,17 @@ def choose_sketch(
     data = "sparse data" if is_sparse(A) else "large dense data"
     why = f"sparse-sign with 8 nonzeros to a column: Gaussian distortion for one read of {data}, {told}"
     return SketchChoice(SparseSign(size, n, rng=rng), why)
+
+
+def _size_by_rule(kind: str, n: int, d: int, epsilon: float, delta: float) -> tuple[int, str]:
+    """The size that `sketch_size_for` gives, in the limits of the operator, and the words for it."""
+    if kind == "rows":
+        raise ValueError('sketch_size must be given for kind "rows", got None')
+    size = sketch_size_for("gaussian" if kind == "auto" else kind, max(d, 1), epsilon=epsilon, delta=delta)
+    # a transform with all its rows sampled is an isometry, better than any epsilon
+    longest = {"srht": 1 << max(n - 1, 0).bit_length(), "srct": max(n, 1)}
+    size = min(size, longest.get(kind, size))
+    return size, f"sketch_size {size} for distortion {epsilon:g} of {d} dimensions"
 
 
 def sketch(
