@@ -140,6 +140,8 @@ def choose_sketch(
     if sketch_size is not None and epsilon is not None:
         raise ValueError(f"sketch_size and epsilon must not both be given, got {sketch_size} and {epsilon}; drop one")
     n, d = A.shape[axis], A.shape[1 - axis]
+    if sketch_size is None and epsilon is None and kind == "rows":
+        raise ValueError('sketch_size must be given for kind "rows", got None')
     if sketch_size is None:
         size, told = _size_by_rule(kind, n, d, DEFAULT_EPSILON if epsilon is None else epsilon, delta)
     else:
@@ -158,8 +160,6 @@ def choose_sketch(
 
 def _size_by_rule(kind: str, n: int, d: int, epsilon: float, delta: float) -> tuple[int, str]:
     """The size that `sketch_size_for` gives, in the limits of the operator, and the words for it."""
-    if kind == "rows":
-        raise ValueError('sketch_size must be given for kind "rows", got None')
     size = sketch_size_for("gaussian" if kind == "auto" else kind, max(d, 1), epsilon=epsilon, delta=delta)
     # a transform with all its rows sampled is an isometry, better than any epsilon
     longest = {"srht": 1 << max(n - 1, 0).bit_length(), "srct": max(n, 1)}
