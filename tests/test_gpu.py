@@ -28,6 +28,11 @@ from .conftest import skip
 
 ROOT = Path(__file__).parents[1]
 LAUNCHERS = sorted(path for path in (ROOT / "randla" / "gpu").glob("*.py"))
+ALGORITHMS = sorted(
+    path
+    for part in ("operators/*.py", "lowrank/*.py", "linear_maps.py", "diagnostics.py")
+    for path in (ROOT / "randla").glob(part)
+)
 STEMS = sorted(path.stem for path in (ROOT / "randla" / "gpu" / "cuda").glob("*.cu"))
 CONTRACTS = list(contracts.contracts())
 
@@ -388,6 +393,29 @@ def test_methods_of_arrays_are_those_of_cupy() -> None:
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("cupy", "Stream"):
                 known = SURFACE["arrays"].keys() | SURFACE["sparse"].keys() | ours
                 assert node.attr in known, f"{path.name}, line {node.lineno}: {node.attr}"
+
+
+def namespace_names(tree: ast.AST) -> set[str]:
+    """What code asks of an array namespace: ``xp.a.b``, also as ``self.xp.a.b``."""
+    found = set()
+    for node in ast.walk(tree):
+        names: list[str] = []
+        inner = node
+        while isinstance(inner, ast.Attribute):
+            names.insert(0, inner.attr)
+            inner = inner.value
+        names = [*([inner.id] if isinstance(inner, ast.Name) else []), *names]
+        if "xp" in names[:2] and len(names) > names.index("xp") + 1:
+            found.add(".".join(names[names.index("xp") + 1 :]))
+    return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
+
+
+@pytest.mark.parametrize("path", ALGORITHMS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_algorithms_ask_only_for_names_that_cupy_has(path: Path) -> None:
+    """The stored names are in CuPy, or in what array_api_compat adds to it."""
+    asked = namespace_names(ast.parse(path.read_text(encoding="utf-8")))
+    assert asked <= set(SURFACE["namespace"]) | {"__name__"}
+    assert namespace_names(ast.parse("xp.einsumm(A); self.xp.linalg.qr(A)")) == {"einsumm", "linalg.qr"}
 
 
 def test_surface_check_sees_wrong_names() -> None:

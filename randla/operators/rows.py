@@ -159,11 +159,13 @@ def _scaled_rows(A: Any, index: Any, inside: np.ndarray, weights: Any, sketch_si
     """CSR matrix of sketch_size rows whose rows `inside` are the weighted rows `index` of A."""
     picked = A[index]
     counts = picked.indptr[1:] - picked.indptr[:-1]
+    counts = counts if isinstance(counts, np.ndarray) else counts.get()
     per_row = np.zeros(sketch_size, np.int64)
-    per_row[inside] = counts if isinstance(counts, np.ndarray) else counts.get()
+    per_row[inside] = counts
     xp = namespace_of(A)
     indptr = from_host(np.concatenate([[0], np.cumsum(per_row)]), xp, A.data)
-    data = picked.data.astype(dtype) * xp.repeat(weights.astype(dtype), counts)
+    source = from_host(np.repeat(np.arange(len(inside)), counts), xp, A.data)  # CuPy repeats by fixed counts only
+    data = picked.data.astype(dtype) * weights.astype(dtype)[source]
     return type(picked)((data, picked.indices, indptr), shape=(sketch_size, A.shape[1]))
 
 
