@@ -175,7 +175,7 @@ def sparse_sign_table(key, start, stop, nnz, sketch_size):
     bands = np.array([t * sketch_size // nnz for t in range(nnz + 1)], np.uint64)
     fill = _fill_sparse_sign_wide if owned >= 4 else _fill_sparse_sign_narrow
     k0, k1 = key_words(key)
-    parallel_for(lambda lo, hi: fill(table, bands, k0, k1, start, owned, lo, hi), len(table), chunk=CHUNK)
+    parallel_for(lambda lo, hi: fill(table, bands, k0, k1, start, owned, lo, hi), len(table), chunk=CHUNK // 4)
     return table
 
 
