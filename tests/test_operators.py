@@ -928,7 +928,7 @@ def test_auto_tells_what_and_why() -> None:
 
 
 BAD_CALLS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "kind": ({"kind": "guassian"}, ValueError, "kind must be one of 'auto', 'gaussian'"),
+    "kind": ({"kind": "normal"}, ValueError, "kind must be one of 'auto', 'gaussian'"),
     "kind None": ({"kind": None}, ValueError, "kind must be one of 'auto', 'gaussian'"),
     "axis 2": ({"axis": 2}, ValueError, "axis must be 0 (compress rows) or 1 (compress columns), got 2"),
     "axis text": ({"axis": "rows"}, ValueError, "axis must be 0 (compress rows) or 1 (compress columns), got 'rows'"),
