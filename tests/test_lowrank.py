@@ -795,3 +795,14 @@ def test_sparse_products_meet_scipy() -> None:
     # a nearly flat spectrum: the Krylov space gains with every step, subspace iteration slowly
     assert np.allclose(svd(A, 10, method="krylov", n_power_iter=10, rng=0).s, exact, rtol=1e-4)
     assert np.allclose(svd(A, 10, method="subspace", n_power_iter=10, rng=0).s, exact, rtol=2e-2)
+
+
+def test_products_of_results_check_their_operand() -> None:
+    A = decaying(30, 20, "exponential")
+    for result in (svd(A, 3, rng=0), eigh(A.T @ A, 3, rng=0)):
+        with pytest.raises(ValueError, match="X must have 20 rows"):
+            result.matmul(np.ones(7))
+        with pytest.raises(ValueError, match="the result and X must live in one array library"):
+            result.matmul(array_api_strict.ones((20, 2)))
+        with pytest.raises(TypeError, match="X must have a real or complex numeric dtype"):
+            result.matmul(np.array(["a"] * 20))

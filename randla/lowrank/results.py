@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from array_api_compat import array_namespace
 
-from .._arrays import is_complex
+from .._arrays import as_matrix, check_together, is_complex
 from .._random import as_key
 from .._results import Result, Status
 from ..diagnostics import PROBES
@@ -40,6 +40,15 @@ class Step:
     error: float
     n_passes: int
     n_matvecs: int
+
+
+def _operand(X: Any, name: str, factor: Any, rows: int) -> tuple[Any, bool]:
+    """X as a matrix of `rows` rows beside `factor`, and whether it was a vector."""
+    X = as_matrix(X, name=name, sparse=False, vector=True)
+    check_together(factor, X, names=("the result", name))
+    if X.shape[0] != rows:
+        raise ValueError(f"{name} must have {rows} rows, got shape {tuple(X.shape)}")
+    return (X[:, None], True) if X.ndim == 1 else (X, False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,7 +111,7 @@ class LowRankResult(Result):
 
     def matmul(self, X: Any) -> Any:
         """The approximation times X, shape (n,) or (n, k); the mean row is added back."""
-        vector, X = X.ndim == 1, X[:, None] if X.ndim == 1 else X
+        X, vector = _operand(X, "X", self.Vh, self.Vh.shape[1])
         xp = array_namespace(self.U)
         Y = xp.matmul(self.U, self.s[:, None] * xp.matmul(self.Vh, X))
         Y = Y if self.mean is None else Y + xp.matmul(self.mean[None, :], X)
@@ -110,7 +119,7 @@ class LowRankResult(Result):
 
     def rmatmul(self, Y: Any) -> Any:
         """The adjoint of the approximation times Y, shape (m,) or (m, k)."""
-        vector, Y = Y.ndim == 1, Y[:, None] if Y.ndim == 1 else Y
+        Y, vector = _operand(Y, "Y", self.U, self.U.shape[0])
         xp = array_namespace(self.U)
         X = xp.matmul(adjoint(self.Vh), self.s[:, None] * xp.matmul(adjoint(self.U), Y))
         X = X if self.mean is None else X + xp.matmul(adjoint(self.mean[None, :]), xp.sum(Y, axis=0)[None, :])
@@ -183,9 +192,10 @@ class EighResult(Result):
 
     def matmul(self, X: Any) -> Any:
         """The approximation times X, shape (n,) or (n, k)."""
+        X, vector = _operand(X, "X", self.V, self.V.shape[0])
         xp = array_namespace(self.V)
-        w = self.w[:, None] if X.ndim == 2 else self.w
-        return xp.matmul(self.V, w * xp.matmul(adjoint(self.V), X))
+        Y = xp.matmul(self.V, self.w[:, None] * xp.matmul(adjoint(self.V), X))
+        return Y[:, 0] if vector else Y
 
     def rmatmul(self, Y: Any) -> Any:
         """The same as `matmul`: the approximation is its own adjoint."""
