@@ -19,10 +19,10 @@ AHEAD = 8  # rows of A between the prefetch and the use
 
 
 @compiled
-def _scatter(pointers, packed, A, out, lo, hi):
-    """Add row i of A[:, lo:hi] to the rows of out[:, lo:hi] that item i names, four at a time."""
+def _scatter(pointers, packed, A, sums, lo, hi):
+    """Add row i of A[:, lo:hi] to the rows of `sums` (positions, hi - lo) that item i names, four at a time."""
     one, two = A.dtype.type(1), A.dtype.type(2)
-    source, target = A.reshape(A.size), out.reshape(out.size)
+    source, target = A.reshape(A.size), sums.reshape(sums.size)
     d, width, line = A.shape[1], hi - lo, LANE_BYTES // A.itemsize
     for i in range(A.shape[0]):
         ahead = (i + AHEAD) * d
@@ -33,22 +33,22 @@ def _scatter(pointers, packed, A, out, lo, hi):
         while p + 3 < end:
             e, f = np.int64(packed[p]), np.int64(packed[p + 1])
             g, h = np.int64(packed[p + 2]), np.int64(packed[p + 3])
-            places = (e >> 1) * d + lo, (f >> 1) * d + lo, (g >> 1) * d + lo, (h >> 1) * d + lo
+            places = (e >> 1) * width, (f >> 1) * width, (g >> 1) * width, (h >> 1) * width
             s, t = one - two * A.dtype.type(e & 1), one - two * A.dtype.type(f & 1)
             u, v = one - two * A.dtype.type(g & 1), one - two * A.dtype.type(h & 1)
             signed_add(target, places, (s, t, u, v), source, a, width)
             p += 4
         while p < end:
             e = np.int64(packed[p])
-            signed_add(target, ((e >> 1) * d + lo,), (one - two * A.dtype.type(e & 1),), source, a, width)
+            signed_add(target, ((e >> 1) * width,), (one - two * A.dtype.type(e & 1),), source, a, width)
             p += 1
 
 
 @compiled
-def _scatter_single(packed, A, out, lo, hi):
+def _scatter_single(packed, A, sums, lo, hi):
     """`_scatter` where each item names one position: the loops over entries take a quarter of its time otherwise."""
     one, two = A.dtype.type(1), A.dtype.type(2)
-    source, target = A.reshape(A.size), out.reshape(out.size)
+    source, target = A.reshape(A.size), sums.reshape(sums.size)
     d, width, line = A.shape[1], hi - lo, LANE_BYTES // A.itemsize
     for i in range(A.shape[0]):
         ahead = (i + AHEAD) * d
@@ -56,7 +56,7 @@ def _scatter_single(packed, A, out, lo, hi):
             for c in range(lo, hi, line):
                 prefetch_read(source, ahead + c)
         e = np.int64(packed[i])
-        signed_add(target, ((e >> 1) * d + lo,), (one - two * A.dtype.type(e & 1),), source, i * d + lo, width)
+        signed_add(target, ((e >> 1) * width,), (one - two * A.dtype.type(e & 1),), source, i * d + lo, width)
 
 
 @compiled
@@ -118,11 +118,24 @@ def scatter_rows(pointers, packed, A, out):
         starts, items = _by_position(pointers, packed, len(out))
         parallel_for(lambda lo, hi: _gather(starts, items, A, out, 0, lo, hi), len(out), chunk=64)
     else:
-        stripe = -(-width // min(available_threads(), max(1, width // 8)))
-        if _is_single(pointers):
-            parallel_for(lambda lo, hi: _scatter_single(packed, A, out, lo, hi), width, chunk=max(stripe, 1))
-        else:
-            parallel_for(lambda lo, hi: _scatter(pointers, packed, A, out, lo, hi), width, chunk=max(stripe, 1))
+        single, stripe = _is_single(pointers), _stripe(width)
+
+        def work(lo, hi):
+            # a stripe of its own for each thread, since rows of `out` would pass to and fro between the caches
+            sums = out if hi - lo == width else out[:, lo:hi].copy()
+            if single:
+                _scatter_single(packed, A, sums, lo, hi)
+            else:
+                _scatter(pointers, packed, A, sums, lo, hi)
+            if sums is not out:
+                out[:, lo:hi] = sums
+
+        parallel_for(work, width, chunk=stripe)
+
+
+def _stripe(width):
+    """Columns for one thread: all have a share, of eight columns at least."""
+    return max(8, -(-width // available_threads()))
 
 
 @compiled

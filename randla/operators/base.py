@@ -178,7 +178,8 @@ class SketchOperator:
             step = max(A.shape[0], 1) if ready and A.flags.c_contiguous else self._row_step(A)
             for lo in range(0, A.shape[0], step):
                 self._apply_rows(xp.ascontiguousarray(A[lo : lo + step], dtype=dtype), start + lo, out, xp)
-        out *= self._scale
+        if self._scale != 1.0:  # a CountSketch is spared the pass
+            out *= self._scale
         return out
 
     def _row_step(self, A: Any) -> int:

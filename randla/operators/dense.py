@@ -11,8 +11,7 @@ from array_api_compat import is_cupy_namespace, is_numpy_namespace
 from .._backend import kernel
 from .base import SketchOperator, csr_arrays
 
-TABLE_BYTES = 2**23  # a tile of S beside the GEMM
-TABLE_COLUMNS = 512  # more gain nothing: below that the inner dimension of the GEMM is too short
+TABLE_BYTES = 2**23  # a tile of S beside the GEMM: long enough for its inner dimension, and for threads to share
 SPARSE_TABLE_BYTES = 2**26  # for sparse data, where each tile costs a pass over the output
 
 
@@ -25,7 +24,7 @@ class DenseSketch(SketchOperator):
 
     @property
     def _step(self) -> int:
-        return max(64, min(TABLE_COLUMNS, TABLE_BYTES // (8 * self.sketch_size)))
+        return max(64, TABLE_BYTES // (8 * self.sketch_size))
 
     def _columns(self, start: int, stop: int) -> np.ndarray:
         return self._table(start, stop, np.float64, np).T
