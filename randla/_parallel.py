@@ -111,6 +111,11 @@ def available_threads() -> int:
     return min(int(setting), cores) if setting.isdecimal() and int(setting) > 0 else cores
 
 
+def stripe_width(n_columns: int) -> int:
+    """Columns of a stripe where threads share a result by columns: one for each thread, of eight or more."""
+    return max(8, -(-n_columns // available_threads()))
+
+
 @contextlib.contextmanager
 def threads(n: int) -> Iterator[None]:
     """Use at most `n` threads inside the block, in randla's kernels and in the BLAS that NumPy calls.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._parallel import available_threads, parallel_for
+from .._parallel import parallel_for, stripe_width
 from ._compile import compiled
 from ._vector import LANE_BYTES, prefetch_read, prefetch_write, scaled_add
 
@@ -47,38 +47,33 @@ def csr_matmul(data, indices, indptr, X):
 
 
 @compiled
-def _multiply_transposed(data, indices, indptr, Y, out, lo, hi):
+def _multiply_transposed(data, indices, indptr, Y, sums, lo, hi):
+    """sums (n_columns, hi - lo) += A.T @ Y[:, lo:hi]."""
     k, width, line, n_nonzeros = Y.shape[1], hi - lo, LANE_BYTES // Y.itemsize, indices.size
-    source, target = Y.reshape(Y.size), out.reshape(out.size)
+    source, target = Y.reshape(Y.size), sums.reshape(sums.size)
     for i in range(indptr.size - 1):
         p, end, y = indptr[i], indptr[i + 1], i * k + lo
         while p + 3 < end:  # four rows of the output for one load of the row of Y
             for q in range(p + AHEAD, min(p + AHEAD + 4, n_nonzeros)):
-                base = np.int64(indices[q]) * k
-                for c in range(lo, hi, line):
+                base = np.int64(indices[q]) * width
+                for c in range(0, width, line):
                     prefetch_write(target, base + c)
-            a, b = np.int64(indices[p]) * k + lo, np.int64(indices[p + 1]) * k + lo
-            c, d = np.int64(indices[p + 2]) * k + lo, np.int64(indices[p + 3]) * k + lo
+            a, b = np.int64(indices[p]) * width, np.int64(indices[p + 1]) * width
+            c, d = np.int64(indices[p + 2]) * width, np.int64(indices[p + 3]) * width
             values = data[p], data[p + 1], data[p + 2], data[p + 3]
             scaled_add(target, (a, b, c, d), values, source, y, width)
             p += 4
         while p < end:
-            scaled_add(target, (np.int64(indices[p]) * k + lo,), (data[p],), source, y, width)
+            scaled_add(target, (np.int64(indices[p]) * width,), (data[p],), source, y, width)
             p += 1
 
 
 @compiled(fastmath={"contract"})
-def _multiply_transposed_complex(data, indices, indptr, Y, out, lo, hi):
-    k, per_line, n_nonzeros = Y.shape[1], max(1, LANE_BYTES // Y.itemsize), indices.size
-    flat = out.reshape(out.size)
+def _multiply_transposed_complex(data, indices, indptr, Y, sums, lo, hi):
     for i in range(indptr.size - 1):
         y = Y[i, lo:hi]
         for p in range(indptr[i], indptr[i + 1]):
-            if p + AHEAD < n_nonzeros:
-                base = np.int64(indices[p + AHEAD]) * k
-                for c in range(lo, hi, per_line):
-                    prefetch_write(flat, base + c)
-            value, x = data[p], out[np.int64(indices[p]), lo:hi]
+            value, x = data[p], sums[np.int64(indices[p])]
             for j in range(y.size):
                 x[j] += value * y[j]
 
@@ -86,8 +81,16 @@ def _multiply_transposed_complex(data, indices, indptr, Y, out, lo, hi):
 def csr_rmatmul(data, indices, indptr, Y, n_columns):
     """A.T @ Y (no conjugation) for a CSR matrix A with `n_columns` columns and a dense Y."""
     Y = np.ascontiguousarray(Y)
-    out = np.zeros((n_columns, Y.shape[1]), Y.dtype)
-    stripe = max(1, -(-Y.shape[1] // min(available_threads(), max(1, Y.shape[1] // 8))))
+    width = Y.shape[1]
+    out = np.zeros((n_columns, width), Y.dtype)
     body = _multiply_transposed_complex if np.iscomplexobj(out) else _multiply_transposed
-    parallel_for(lambda lo, hi: body(data, indices, indptr, Y, out, lo, hi), Y.shape[1], chunk=stripe)
+
+    def work(lo, hi):
+        # a stripe of its own for each thread, since rows of `out` would pass to and fro between the caches
+        sums = out if hi - lo == width else np.zeros((n_columns, hi - lo), out.dtype)
+        body(data, indices, indptr, Y, sums, lo, hi)
+        if sums is not out:
+            out[:, lo:hi] = sums
+
+    parallel_for(work, width, chunk=stripe_width(width))
     return out

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._parallel import available_threads, parallel_for
+from .._parallel import available_threads, parallel_for, stripe_width
 from ._compile import compiled
 from ._vector import LANE_BYTES, prefetch_read, signed_add
 
@@ -118,7 +118,7 @@ def scatter_rows(pointers, packed, A, out):
         starts, items = _by_position(pointers, packed, len(out))
         parallel_for(lambda lo, hi: _gather(starts, items, A, out, 0, lo, hi), len(out), chunk=64)
     else:
-        single, stripe = _is_single(pointers), _stripe(width)
+        single, stripe = _is_single(pointers), stripe_width(width)
 
         def work(lo, hi):
             # a stripe of its own for each thread, since rows of `out` would pass to and fro between the caches
@@ -131,11 +131,6 @@ def scatter_rows(pointers, packed, A, out):
                 out[:, lo:hi] = sums
 
         parallel_for(work, width, chunk=stripe)
-
-
-def _stripe(width):
-    """Columns for one thread: all have a share, of eight columns at least."""
-    return max(8, -(-width // available_threads()))
 
 
 @compiled
