@@ -38,6 +38,7 @@ class DenseSketch(SketchOperator):
                 out += table.T @ A[lo:hi]
             else:  # a real table meets complex data as twice as many real columns
                 out.view(real)[...] += table.T @ A[lo:hi].view(real)
+            del table  # before the next one is made: one tile at a time
 
     def _apply_columns(self, A: Any, start: int, out: Any, xp: Any) -> None:
         step, real = self._step, A.real.dtype
@@ -49,6 +50,7 @@ class DenseSketch(SketchOperator):
             else:
                 out.real += A.real[:, lo:hi] @ table
                 out.imag += A.imag[:, lo:hi] @ table
+            del table
 
     def _apply_sparse(self, A: Any, start: int, dtype: Any, xp: Any) -> Any:
         data, indices, indptr = csr_arrays(A.tocsr(), dtype)
@@ -60,6 +62,7 @@ class DenseSketch(SketchOperator):
             table = self._table(start + lo, start + hi, dtype, xp)
             block = data[first:last], indices[first:last], indptr[lo : hi + 1] - first
             turned += kernel("csr_rmatmul", xp)(*block, table, A.shape[1])
+            del table
         return turned.T
 
     def _adjoint(self, Y: Any, start: int, stop: int, xp: Any) -> Any:
