@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.fft
@@ -22,16 +22,23 @@ OVERSAMPLING = 4  # rows of a sketch for each column of the matrix, as in all co
 RANK = 50
 PANEL = 60  # columns of a panel: a rank of 50 and 10 oversamples
 
+Error: TypeAlias = float | tuple[float, ...] | None
+
 
 @dataclass(frozen=True)
 class Sizes:
-    """Shapes of the problems; a sparse shape is (m, n, nonzeros)."""
+    """Shapes of the problems; a sparse shape is (m, n, nonzeros), `tables` is rows, columns of each, repetitions."""
 
     tall: tuple[tuple[int, int], ...]
     csr: tuple[tuple[int, int, int], ...]
     dense: tuple[int, int]
     sparse: tuple[int, int, int]
     words: int
+    regression: tuple[tuple[int, int], ...]
+    scores: tuple[int, int]
+    absolute: tuple[int, int]
+    tables: tuple[int, int, int, int]
+    tensor: tuple[int, int, int]
 
 
 FULL = Sizes(
@@ -40,6 +47,11 @@ FULL = Sizes(
     dense=(10_000, 2_000),
     sparse=(250_000, 50_000, 5_000_000),
     words=2**24,
+    regression=((250_000, 100), (50_000, 500)),
+    scores=(1_000_000, 50),
+    absolute=(20_000, 8),
+    tables=(20_000, 500, 400, 20),
+    tensor=(20_000, 100, 1024),
 )
 QUICK = Sizes(
     tall=((40_000, 64), (8_000, 512)),
@@ -47,6 +59,11 @@ QUICK = Sizes(
     dense=(2_000, 500),
     sparse=(20_000, 5_000, 400_000),
     words=2**20,
+    regression=((20_000, 40), (8_000, 100)),
+    scores=(50_000, 20),
+    absolute=(3_000, 8),
+    tables=(2_000, 50, 40, 20),
+    tensor=(2_000, 50, 256),
 )
 
 
@@ -109,15 +126,114 @@ def spectrum(name: str, n: int) -> np.ndarray:
 def matrix_of_spectrum(m: int, n: int, name: str) -> np.ndarray:
     """A dense matrix with the singular values of `spectrum` and incoherent singular vectors."""
     rng = np.random.default_rng(2)
-
-    def rotated(X: np.ndarray) -> np.ndarray:  # two rounds of signs and cosine transform: orthogonal, and fast to apply
-        for _ in range(2):
-            X = scipy.fft.dct(X * rng.choice([-1.0, 1.0], (X.shape[0], 1)), axis=0, norm="ortho")
-        return X
-
     tall = np.zeros((m, n))
-    tall[:n] = rotated(np.diag(spectrum(name, n))).T
-    return np.ascontiguousarray(rotated(tall))
+    tall[:n] = _rotated(np.diag(spectrum(name, n)), rng).T
+    return np.ascontiguousarray(_rotated(tall, rng))
+
+
+def _rotated(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Two rounds of signs and cosine transform: orthogonal, and fast to apply."""
+    for _ in range(2):
+        X = scipy.fft.dct(X * rng.choice([-1.0, 1.0], (X.shape[0], 1)), axis=0, norm="ortho")
+    return X
+
+
+@lru_cache(maxsize=1)
+def regression_problem(m: int, n: int, cond: float, residual: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
+    """A of norm 1 with log-spaced singular values and incoherent singular vectors, and b = A x + r.
+
+    ``||x|| = 1``, ``||r|| = residual`` and r is orthogonal to the columns of A, all to rounding.
+    """
+    rng = np.random.default_rng(4)
+    x, r = rng.standard_normal(n), rng.standard_normal(m - n)
+    inner = np.diag(np.geomspace(1.0, 1.0 / cond, n)) @ _rotated(np.eye(n), rng)
+    tall = np.zeros((m, n + 1))  # with b as its last column
+    tall[:n, :n], tall[:n, n] = inner, inner @ (x / np.linalg.norm(x))
+    tall[n:, n] = r * (residual / np.linalg.norm(r))
+    tall = _rotated(tall, rng)
+    return np.ascontiguousarray(tall[:, :n]), np.ascontiguousarray(tall[:, n])
+
+
+def regression_error(A: np.ndarray, b: np.ndarray, x: np.ndarray) -> Callable[[np.ndarray], tuple[float, float]]:
+    """What turns a solution into its residual's excess over that of `x`, and its backward error.
+
+    The backward error, relative to ``||A||_F``, is the estimate of Karlson and Walden with the exact singular values
+    of A; both products are taken in extended precision, so that rounding here is not taken for an error there.
+    """
+    _, s, Vh = np.linalg.svd(np.linalg.qr(A, mode="r"))
+    frobenius, blocks = np.linalg.norm(s), range(0, len(A), 8192)
+    theta = frobenius / np.linalg.norm(b)
+
+    def residual(x: np.ndarray) -> tuple[float, np.ndarray]:
+        x, squares, gradient = x.astype(np.longdouble), np.longdouble(0), np.zeros(len(x), np.longdouble)
+        for lo in blocks:
+            rows = A[lo : lo + 8192].astype(np.longdouble)
+            r = b[lo : lo + 8192] - rows @ x
+            squares, gradient = squares + r @ r, gradient + rows.T @ r
+        return np.sqrt(squares), gradient
+
+    least, _ = residual(x)
+
+    def error(x: np.ndarray) -> tuple[float, float]:
+        norm, gradient = residual(x)
+        shrunk = 1.0 + (theta * np.linalg.norm(x)) ** 2
+        weighted = (Vh @ gradient.astype(float)) / np.sqrt(s**2 + float(theta * norm) ** 2 / shrunk)
+        return float(norm / least - 1), float(np.linalg.norm(weighted) * theta / shrunk**0.5 / frobenius)
+
+    return error
+
+
+@lru_cache(maxsize=1)
+def matrix_of_scores(m: int, n: int, cond: float) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix with log-spaced singular values, and its leverage scores.
+
+    A thousandth of the rows holds half of each column, a tenth the next third: the scores lie some orders of
+    magnitude apart.  They are those of the orthonormal factor before A was rounded, which moves them by about
+    ``eps * cond`` relative to themselves, and no method can know them better.
+    """
+    rng = np.random.default_rng(5)
+    heights = [max(m // 1000, n), m // 10]
+    heights.append(m - sum(heights))
+    parts = []
+    for height, mass in zip(heights, (1 / 2, 1 / 3, 1 / 6), strict=True):
+        part = np.zeros((height, n))
+        np.fill_diagonal(part, mass**0.5)
+        parts.append(_rotated(part, rng))
+    U = np.concatenate(parts)
+    inner = np.diag(np.geomspace(1.0, 1.0 / cond, n)) @ _rotated(np.eye(n), rng)
+    return U @ inner, np.einsum("ij,ij->i", U, U)
+
+
+def absolute_problem(m: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """A normal design and a right-hand side with Cauchy noise, for regression in the sum of absolute values."""
+    rng = np.random.default_rng(6)
+    A = rng.standard_normal((m, n))
+    return A, A @ np.ones(n) + rng.standard_cauchy(m)
+
+
+@lru_cache(maxsize=1)
+def tables(m: int, columns: tuple[int, int], density: float) -> tuple[scipy.sparse.csr_array, scipy.sparse.csr_array]:
+    """Two sparse tables over the same rows, with log-normal row scales in common and correlated entries.
+
+    Half of the entries of a row of the narrower table repeat that of the other, so that the product stands out of
+    what independent tables would have.
+    """
+    rng = np.random.default_rng(7)
+    scales = rng.lognormal(sigma=1.5, size=(m, 1))
+    A = rng.standard_normal((m, columns[0])) * (rng.random((m, columns[0])) < density)
+    B = rng.standard_normal((m, columns[1])) * (rng.random((m, columns[1])) < density)
+    common = rng.random((m, 1)) < 0.5
+    narrow = min(columns)
+    B[:, :narrow] = np.where(common, A[:, :narrow], B[:, :narrow])
+    return scipy.sparse.csr_array(scales * A), scipy.sparse.csr_array(scales * B)
+
+
+def tensor_points(m: int, n: int) -> np.ndarray:
+    """Points of norm 1 around ten directions, so that their kernel is far from the identity."""
+    rng = np.random.default_rng(8)
+    centres = rng.standard_normal((10, n))
+    X = centres[rng.integers(0, 10, m)] + rng.standard_normal((m, n))
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------
@@ -175,14 +291,14 @@ def race(
     budget: float,
     least: int = 3,
     most: int = 50,
-    inspect: Callable[[Any], float | None] | None = None,
-) -> tuple[dict[str, float], dict[str, float | None], int]:
+    inspect: Callable[[Any], Error] | None = None,
+) -> tuple[dict[str, float], dict[str, Error], int]:
     """Least time of each call in rounds A B A B ..., so that a machine that slows down slows all alike.
 
     A first round, which compiles and touches the memory, is not counted; `inspect` turns its results into errors.
     Without a clock a call returns its own time.  Returns times, errors and the number of rounds.
     """
-    errors: dict[str, float | None] = {}
+    errors: dict[str, Error] = {}
     for name, call in calls.items():
         value = call()
         errors[name] = inspect(value) if inspect else None

@@ -8,8 +8,11 @@ import fbpca
 import numpy as np
 import scipy.fft
 import scipy.linalg
+import scipy.optimize
 import scipy.sparse
-from scipy.sparse.linalg import svds
+from scipy.linalg import lapack
+from scipy.sparse.linalg import lsmr, svds
+from sklearn.kernel_approximation import PolynomialCountSketch
 from sklearn.utils.extmath import randomized_svd
 
 BLOCK = 1024  # rows for which NumPy makes normals at a time: the best, or as good, of 512 to 16384 at both sizes
@@ -69,3 +72,75 @@ def fbpca_svd(A: Any, rank: int) -> Factors:
 def arpack_svd(A: Any, rank: int) -> Factors:
     """ARPACK's Lanczos to machine precision."""
     return svds(A, rank, tol=0, random_state=0)
+
+
+def gels(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """LAPACK's least squares by Householder QR, with the workspace that it asks for."""
+    m, n = A.shape
+    work, _ = lapack.dgels_lwork(m, n, 1)
+    _, x, _ = lapack.dgels(A, b, lwork=int(work))
+    return x[:n]
+
+
+def gelsy(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """SciPy's least squares by QR with pivoted columns."""
+    return scipy.linalg.lstsq(A, b, lapack_driver="gelsy")[0]
+
+
+def gelsd(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """NumPy's least squares, by the SVD."""
+    return np.linalg.lstsq(A, b, rcond=None)[0]
+
+
+def normal_equations(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Least squares by Cholesky's factorisation of A'A, which squares the condition number."""
+    return scipy.linalg.cho_solve(scipy.linalg.cho_factor(A.T @ A), A.T @ b)
+
+
+def lsmr_solution(A: np.ndarray, b: np.ndarray, tol: float) -> np.ndarray:
+    """SciPy's LSMR to a relative tolerance."""
+    return lsmr(A, b, atol=tol, btol=tol, conlim=0, maxiter=1000)[0]
+
+
+def leverage_by_qr(A: np.ndarray) -> np.ndarray:
+    """Squared row norms of SciPy's thin Q."""
+    Q, _ = scipy.linalg.qr(A, mode="economic", check_finite=False)
+    return np.einsum("ij,ij->i", Q, Q)
+
+
+def leverage_by_gram(A: np.ndarray, block: int = 4096) -> np.ndarray:
+    """Row norms of A inv(R), block by block, with R from Cholesky's factorisation of A'A: for well-conditioned A."""
+    R = np.linalg.cholesky(A.T @ A).T
+    inverse = scipy.linalg.solve_triangular(R, np.eye(len(R)))
+    scores = np.empty(len(A))
+    for lo in range(0, len(A), block):
+        Q = A[lo : lo + block] @ inverse
+        scores[lo : lo + block] = np.einsum("ij,ij->i", Q, Q)
+    return scores
+
+
+def absolute_program(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Regression in the sum of absolute values as the textbook's linear program, by HiGHS."""
+    m, n = A.shape
+    equal = scipy.sparse.hstack([A, scipy.sparse.eye_array(m), -scipy.sparse.eye_array(m)], format="csc")
+    cost = np.concatenate([np.zeros(n), np.ones(2 * m)])
+    bounds = [(None, None)] * n + [(0, None)] * 2 * m
+    return _solved(scipy.optimize.linprog(cost, A_eq=equal, b_eq=b, bounds=bounds))[:n]
+
+
+def absolute_dual(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The same by its dual, max b'y with A'y = 0 and |y| <= 1: n equations in place of m."""
+    found = scipy.optimize.linprog(-b, A_eq=A.T, b_eq=np.zeros(A.shape[1]), bounds=(-1, 1))
+    _solved(found)
+    return -found.eqlin.marginals
+
+
+def _solved(found: Any) -> np.ndarray:
+    if found.status != 0:
+        raise RuntimeError(found.message)
+    return found.x
+
+
+def polynomial_sketch(X: np.ndarray, degree: int, n_components: int) -> np.ndarray:
+    """scikit-learn's features of the polynomial kernel."""
+    return PolynomialCountSketch(degree=degree, n_components=n_components, random_state=0).fit_transform(X)

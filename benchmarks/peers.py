@@ -20,7 +20,7 @@ from pathlib import Path
 
 import randla
 
-from .common import FULL, QUICK, Sizes, blas_kernels, clock, cores, pinned, race
+from .common import FULL, QUICK, Error, Sizes, blas_kernels, clock, cores, pinned, race
 from .jobs import JOBS, Contest, Pair
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "fbpca", "numba")
@@ -30,7 +30,16 @@ Errors stand beside the times.  *distortion*: max |sigma - 1| over the singular 
 orthonormal basis of the columns of the matrix and S U comes from the very result that was timed; the matrix is normal
 with one heavy row for each column (coherent), and a sketch has 4 rows for each of its columns.  *relative error*:
 Frobenius norm on 200 rows against sums in extended precision.  *error / optimal*: ||A - U S Vh|| over the least
-possible one of this rank.  *captured energy*: ||A.T U||^2, more is better."""
+possible one of this rank.  *captured energy*: ||A.T U||^2, more is better.
+
+Least squares: A has norm 1, log-spaced singular values and incoherent singular vectors; b = A x + r with ||x|| = 1,
+||r|| = 1e-3 and r orthogonal to A.  *excess*: ||b - A x|| over that of SciPy's gelsy, less 1.  *backward error*: the
+estimate of Karlson and Walden with the exact singular values of A, relative to its Frobenius norm; a goal holds where
+the excess is at most 1e-12 and the backward error at most 10 times that of gelsy.  *score error*: the largest error
+of a leverage score, relative to that score; half of each column lies in a thousandth of the rows, so scores span four
+orders of magnitude.  *excess objective*: the sum of absolute residuals over the least possible one, less 1.  *product
+error*: ||W - A.T B|| / (||A|| ||B||) in Frobenius norms, the median over 20 keys, at equal storage; that of W = 0
+stands with the size.  *kernel error*: ||Z Z.T - K|| / ||K|| for the first 500 rows."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +51,10 @@ class Line:
     threads: int
     peer: str
     peer_seconds: float
-    peer_error: float | None
+    peer_error: Error
     ours: str
     seconds: float
-    error: float | None
+    error: Error
     error_kind: str
     ratio: float
     figure: float
@@ -69,10 +78,16 @@ def lines(job: str, sizes: Sizes, n_threads: int, budget: float) -> Iterator[Lin
 
 def _line(
     job: str, contest: Contest, pair: Pair, n_threads: int, seconds: dict[str, float],
-    errors: dict[str, float | None], rounds: int, counts: bool,
+    errors: dict[str, Error], rounds: int, counts: bool,
 ) -> Line:  # fmt: skip
     peer, ours = seconds[pair.peer], seconds[pair.ours]
-    figure = {"ratio": ours / peer, "over": ours - peer, "rate": contest.work / ours}[pair.kind]
+    figures = {
+        "ratio": lambda: ours / peer,
+        "over": lambda: ours - peer,
+        "rate": lambda: contest.work / ours,
+        "error": lambda: errors[pair.ours] / errors[pair.peer],
+    }
+    figure = figures[pair.kind]()
     holds = None
     if counts and pair.goal is not None:
         holds = figure >= pair.goal if pair.kind == "rate" else figure <= pair.goal
@@ -91,20 +106,29 @@ def _time(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
 
 
-def _error(value: float | None) -> str:
+def _error(value: Error) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(f"{number:.1e}" for number in value)
     return "" if value is None else f"{value:.5g}"
 
 
 def _figure(value: float, kind: str) -> str:
-    return {"ratio": f"{value:.2f}", "over": f"{value:.3f} s more", "rate": f"{value / 1e6:.0f} M/s"}[kind]
+    text = {
+        "ratio": f"{value:.2f}" if value >= 0.1 else f"{value:.2g}",
+        "over": f"{value:.3f} s more",
+        "rate": f"{value / 1e6:.0f} M/s",
+        "error": f"{value:.2g} of its error",
+    }
+    return text[kind]
 
 
 def _goal(line: Line) -> str:
     if line.goal is None:
         return ""
-    return {"ratio": "<= {:.2f}", "over": "<= {:.2f} s more", "rate": ">= {:.0f} M/s"}[line.goal_kind].format(
-        line.goal / 1e6 if line.goal_kind == "rate" else line.goal
-    )
+    text = {
+        "ratio": "<= {:.2f}", "over": "<= {:.2f} s more", "rate": ">= {:.0f} M/s", "error": "<= {:.2f} of its error",
+    }  # fmt: skip
+    return text[line.goal_kind].format(line.goal / 1e6 if line.goal_kind == "rate" else line.goal)
 
 
 def markdown(table: Sequence[Line]) -> str:

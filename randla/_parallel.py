@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from ._checks import check_integer
 
@@ -79,7 +81,8 @@ class _BlasThreads:
             self.owner, self.depth = None, 0
 
     @contextlib.contextmanager
-    def limit(self, n: int) -> Iterator[None]:
+    def limit(self, n: int, libraries: Any = None) -> Iterator[None]:
+        """Hold BLAS at `n` threads: the libraries given by their controller, or all that are loaded now."""
         from threadpoolctl import threadpool_limits
 
         me = threading.get_ident()
@@ -88,8 +91,14 @@ class _BlasThreads:
             if mine:
                 self.owner, self.depth = me, self.depth + 1
         try:
-            with threadpool_limits(limits=n, user_api="blas") if mine else contextlib.nullcontext():
+            if not mine:
                 yield
+            elif libraries is None:
+                with threadpool_limits(limits=n, user_api="blas"):
+                    yield
+            else:
+                with libraries.limit(limits=n):
+                    yield
         finally:
             if mine:
                 with self.lock:
@@ -98,6 +107,23 @@ class _BlasThreads:
 
 
 _blas = _BlasThreads()
+
+
+@functools.cache
+def _blas_libraries() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+@contextlib.contextmanager
+def serial_blas() -> Iterator[None]:
+    """Keep the BLAS that NumPy calls at one thread around a `parallel_for` whose body calls it.
+
+    Threads of ours that each start threads of BLAS wait for one another, and BLAS may sum in another order.
+    """
+    with _blas.limit(1, _blas_libraries()):  # looking for the libraries at each call would take 0.4 ms
+        yield
 
 
 def available_threads() -> int:

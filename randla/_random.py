@@ -45,6 +45,9 @@ class Stream(IntEnum):
     TRIGONOMETRIC_SIGN = 7
     PERMUTATION = 8
     BLOCK_SIGN = 9
+    COORDINATED = 10
+    POISSON = 11
+    POOL = 12
 
 
 def philox(counter: np.ndarray, lo: int, hi: int) -> np.ndarray:

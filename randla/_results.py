@@ -27,6 +27,7 @@ class Status(Enum):
     """How a computation ended; `advice` names the knob to turn."""
 
     CONVERGED = "the tolerance was reached, or none was asked for"
+    RANK_DEFICIENT = "converged to the solution of least norm of a rank-deficient problem: drop columns, or set damp"
     MAX_ITER = "the iteration or rank limit came before the tolerance: raise max_iter or max_rank, or loosen tol"
     STAGNATED = "the error stopped falling at the rounding floor: loosen tol, or pass float64 data"
     BREAKDOWN = "the approximation is worthless or a factorisation broke down: allow more passes, or change method"
@@ -52,8 +53,8 @@ class Result:
 
     @property
     def converged(self) -> bool:
-        """True when the status is CONVERGED."""
-        return self.status is Status.CONVERGED
+        """True when the status is CONVERGED, or RANK_DEFICIENT, which is told of a converged result."""
+        return self.status in (Status.CONVERGED, Status.RANK_DEFICIENT)
 
     def __repr__(self) -> str:
         parts = []

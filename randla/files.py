@@ -87,6 +87,63 @@ def load_matrix(
     return A
 
 
+def column_names(path: str | os.PathLike[str], *, header: str = "auto") -> list[str] | None:
+    """Return the names of the columns of a table, in the order of `load_matrix`; None where the file has none.
+
+    Parameters
+    ----------
+    path : str or path
+        A file that `load_matrix` reads.
+    header : {"auto", "yes", "no"}, default "auto"
+        As in `load_matrix`.
+
+    Returns
+    -------
+    list of str or None
+
+    Raises
+    ------
+    FileError
+        If the file is missing or unreadable.
+    """
+    path = Path(path)
+    _check_readable(path)
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            return [field.name for field in _parquet_columns(path)[0]]
+        if suffix in (".csv", ".tsv"):
+            table = _table_layout(path, header)
+            if table.n_header:
+                with _lines(path) as handle:
+                    line = [handle.readline() for _ in range(table.n_header)][-1]
+                return [field.strip().strip('"') for field in line.rstrip("\r\n").split(table.delimiter)]
+    except FileError:
+        raise
+    except _UNREADABLE as error:
+        raise FileError(f"{path}: {_one_line(error)}") from error
+    return None
+
+
+def find_column(word: str, names: list[str] | None, n: int) -> int | None:
+    """Return the column of n that `word` means: a name, or a number that may count from the end; None if it is neither.
+
+    Raises
+    ------
+    FileError
+        If the number is out of range.
+    """
+    if names is not None and names.count(word) == 1:
+        return names.index(word)
+    try:
+        index = int(word)
+    except ValueError:
+        return None
+    if not -n <= index < n:
+        raise FileError(f"the number of a column must be from {-n} to {n - 1}, got {word}")
+    return index % n
+
+
 def default_memory() -> int:
     """A quarter of the machine's memory, or of the limit that its control group sets."""
     limits = [2**31]
@@ -371,7 +428,8 @@ def _parse_lines(path: Path, table: _Table, lines: list[str], number: int) -> np
     raise FileError(f"{path}: lines {number + 1} to {number + len(lines)} could not be read as numbers")
 
 
-def _read_parquet(path: Path, budget: int) -> Any:
+def _parquet_columns(path: Path) -> tuple[list[Any], int]:
+    """The numeric columns of the file, without row labels, and the number of rows."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -388,6 +446,13 @@ def _read_parquet(path: Path, budget: int) -> Any:
         kind = field.type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
             raise ValueError(f"column {field.name!r} must be numeric, got {kind}; drop it or encode it as numbers")
+    return columns, m
+
+
+def _read_parquet(path: Path, budget: int) -> Any:
+    columns, m = _parquet_columns(path)
+    import pyarrow as pa
+
     names = [field.name for field in columns]
     single = bool(columns) and all(field.type in (pa.float32(), pa.float16()) for field in columns)
     dtype = np.dtype(np.float32 if single else np.float64)
@@ -434,6 +499,25 @@ def sketch_blocks(S: Any, rows: RowBlocks, *, axis: int) -> np.ndarray:
     for start, block in rows:
         total = total + S.matmul(block, start=start)
     return np.asarray(total)
+
+
+def take_column(A: Any, index: int) -> tuple[Any, np.ndarray]:
+    """Return A without a column, and that column (m,); row blocks stay row blocks, and are read once for the column."""
+    if isinstance(A, RowBlocks):
+        column = np.concatenate([_dense_column(block, index) for _, block in A])
+        rest = RowBlocks(
+            lambda: (np.delete(block, index, axis=1) for _, block in A), (A.shape[0], A.shape[1] - 1), A.dtype
+        )
+        return rest, column
+    if isinstance(A, np.ndarray):
+        return np.delete(A, index, axis=1), A[:, index].copy()
+    kept = np.delete(np.arange(A.shape[1]), index)
+    return A[:, kept], _dense_column(A, index)
+
+
+def _dense_column(A: Any, index: int) -> np.ndarray:
+    column = A[:, [index]]
+    return np.asarray(column.toarray() if hasattr(column, "toarray") else column)[:, 0]
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -73,6 +73,14 @@ class LinearMap:
         self._count(Y.shape[1])
         return self._rmatmul(Y)
 
+    def normal_products(self, X: Any, weights: Any = None) -> Any:
+        """``A^* diag(weights) A X`` for a panel X (n, k) and weights (m,); one read of a stored real A."""
+        return self._normal(X, None, weights)[0]
+
+    def normal_residual(self, X: Any, B: Any, weights: Any = None) -> tuple[Any, Any]:
+        """``A^* diag(weights) R`` for R = B - A X, and the column sums of weights |R|^2 (k,) in double precision."""
+        return self._normal(X, B, weights)
+
     def sketch(self, S: Any) -> Any:
         """``S @ A`` for a sketch operator S with m columns; the same read gives the Frobenius norm and the mean."""
         self._count(S.sketch_size)
@@ -109,6 +117,13 @@ class LinearMap:
         self.n_passes += 1
         self.n_matvecs += columns
 
+    def _normal(self, X: Any, B: Any, weights: Any) -> tuple[Any, Any]:
+        """Both products one after the other: for what is known by products only, centred or complex."""
+        xp, Y = self.xp, self.matmul(X)
+        R = Y if B is None else B - Y
+        weighted = R if weights is None else weights[:, None] * R
+        return self.rmatmul(weighted), None if B is None else weighted_squares(R, weighted, xp)
+
     def _matmul(self, X: Any) -> Any:
         raise NotImplementedError
 
@@ -133,10 +148,28 @@ class _Blocked(LinearMap):
         """(start, block) with floating blocks; `bounded` ones are small enough to be copied."""
         raise NotImplementedError
 
+    def _reads_once(self) -> bool:
+        """True if both products of a normal equation come out of one read."""
+        return not is_complex(self.dtype)
+
     def _matmul(self, X: Any) -> Any:
         products = [block_matmul(B, X) for _, B in self._blocks()]
         Y = products[0] if len(products) == 1 else self.xp.concat(products, axis=0)
         return Y - self.xp.matmul(self._mean_row()[None, :], X) if self.center else Y
+
+    def _normal(self, X: Any, B: Any, weights: Any) -> tuple[Any, Any]:
+        if self.center or not self._reads_once():
+            return super()._normal(X, B, weights)
+        self._count(2 * X.shape[1])
+        total: Any = None
+        squares: Any = None
+        for start, block in self._blocks():
+            rows = slice(start, start + block.shape[0])
+            w = None if weights is None else weights[rows]
+            part, more = block_normal(block, X, None if B is None else B[rows, :], w)
+            total = part if total is None else total + part
+            squares = more if squares is None else squares + more
+        return total, squares
 
     def _rmatmul(self, Y: Any) -> Any:
         total: Any = None
@@ -229,6 +262,9 @@ class SparseMap(_Blocked):
     def _blocks(self, bounded: bool = False) -> Iterator[tuple[int, Any]]:  # noqa: ARG002 - never copied
         yield 0, self.A
 
+    def _reads_once(self) -> bool:
+        return self.A.format == "csr" and super()._reads_once()
+
 
 class BlocksMap(_Blocked):
     """A source of row blocks that can be read again; every product is one pass over it."""
@@ -241,6 +277,9 @@ class BlocksMap(_Blocked):
         place = device_of(block.data if is_sparse(block) else block)
         super().__init__(source.shape, floating_dtype(block, xp), xp, place, center=center)
         self.source = source
+
+    def _reads_once(self) -> bool:
+        return True  # a block is in memory when its second product is taken
 
     def _blocks(self, bounded: bool = False) -> Iterator[tuple[int, Any]]:
         for start, block in self.source:
@@ -366,6 +405,27 @@ def block_rmatmul(B: Any, Y: Any) -> Any:
     if B.format == "csr":
         return bar(kernel("csr_rmatmul", xp)(B.data, B.indices, B.indptr, bar(Y), B.shape[1]))
     return bar(kernel("csr_matmul", xp)(B.data, B.indices, B.indptr, bar(Y)))
+
+
+def block_normal(A: Any, X: Any, B: Any, weights: Any) -> tuple[Any, Any]:
+    """``A^T W A X``, or ``A^T W (B - A X)`` where there is a panel B, and the weighted squares of B - A X (or None)."""
+    xp = namespace_of(A)
+    if is_complex(A.dtype) or (is_sparse(A) and A.format != "csr"):
+        Y = block_matmul(A, X)
+        R = Y if B is None else B - Y
+        weighted = R if weights is None else weights[:, None] * R
+        return block_rmatmul(A, weighted), None if B is None else weighted_squares(R, weighted, xp)
+    name, matrix = ("csr_", (A.data, A.indices, A.indptr)) if is_sparse(A) else ("", (A,))
+    if B is None:
+        return kernel(f"{name}normal_products", xp)(*matrix, X, weights), None
+    return kernel(f"{name}normal_residual", xp)(*matrix, X, B, weights)
+
+
+def weighted_squares(R: Any, weighted: Any, xp: Any) -> Any:
+    """The column sums of ``Re(conj(R) * weighted)`` in double precision."""
+    if is_complex(R.dtype):
+        return xp.real(xp.sum(xp.astype(xp.conj(R), xp.complex128) * xp.astype(weighted, xp.complex128), axis=0))
+    return xp.sum(xp.astype(R, xp.float64) * xp.astype(weighted, xp.float64), axis=0)
 
 
 def column_sums(B: Any, xp: Any) -> Any:

@@ -32,9 +32,8 @@ class Contract(NamedTuple):
     build: Callable[[], tuple[Any, ...]]
     output: int | None
     grade: str  # "bitwise" or "rounding"
-    scale: Callable[..., tuple[int, float]] | None = (
-        None  # terms of a sum and a bound of their norm, from the arguments
-    )
+    #: Terms of a sum and a bound of their norm, or one for each part of the result, from the arguments.
+    scale: Callable[..., tuple[int, float | tuple[float, ...]]] | None = None
 
     @property
     def id(self) -> str:
@@ -60,19 +59,31 @@ def check(contract: Contract, module: ModuleType, **moves: Callable[..., Any]) -
     """Assert that the kernel of `module` keeps the contract."""
     found, expected = outcome(contract, module, **moves), outcome(contract, reference)
     assert [(part.dtype, part.shape) for part in found] == [(part.dtype, part.shape) for part in expected]
-    for mine, truth in zip(found, expected, strict=True):
+    dtype = min(
+        (part.dtype for part in expected), key=lambda dtype: dtype.itemsize
+    )  # the others are sums of its entries
+    for number, (mine, truth) in enumerate(zip(found, expected, strict=True)):
         if contract.grade == "bitwise":
             assert np.array_equal(mine, truth), f"{np.sum(mine != truth)} of {truth.size} entries differ"
         else:
-            terms, norm = contract.scale(*contract.build())
+            terms, norms = contract.scale(*contract.build())
+            norm = norms[number] if isinstance(norms, tuple) else norms
             worst = float(np.max(np.abs(mine - truth), initial=0.0))
-            allowed = tolerance(truth.dtype, terms, norm)
+            allowed = tolerance(dtype, terms, norm)
             assert worst <= allowed, f"error {worst:.3g}, allowed {allowed:.3g}"
 
 
 def contracts() -> Iterator[Contract]:
     """Every line of the table."""
-    return itertools.chain(_table_contracts(), _scatter_contracts(), _csr_contracts(), _hadamard_contracts())
+    groups = (
+        _table_contracts(),
+        _scatter_contracts(),
+        _csr_contracts(),
+        _hadamard_contracts(),
+        _sampling_contracts(),
+        _regression_contracts(),
+    )
+    return itertools.chain(*groups)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -278,3 +289,89 @@ def _hadamard_contracts() -> Iterator[Contract]:
 def _terms(n_padded: int, rounds: int, A: np.ndarray, n_sampled: int) -> tuple[int, float]:
     # H multiplies lengths by sqrt(n_padded); a row sampled several times, as often again.
     return n_padded * rounds, n_padded ** (rounds / 2) * max(1, n_sampled) ** 0.5 * _norm(A)
+
+
+# --- sampling ---------------------------------------------------------------------------------------------------------
+
+
+def _sampling_contracts() -> Iterator[Contract]:
+    listed = {str(start): np.arange(start, start + 300)[::-1] for start in STARTS}
+    listed |= {"edges": np.array([-1, 2**63 - 1, -(2**63), 5, 5]), "none": np.zeros(0, np.int64)}
+    for case, index in listed.items():
+        arguments = KEY, Stream.COORDINATED, index
+        yield Contract("uniforms_at", case, lambda arguments=arguments: arguments, None, "bitwise")
+    for shape, dtype, layout in itertools.product(((1, 1), (0, 3), (3, 0), (1030, 7)), DTYPES[:2], "CFS"):
+        for power in (1, 2):
+
+            def dense(shape=shape, dtype=dtype, layout=layout, power=power):
+                return _panel(np.random.default_rng(8), shape, dtype, layout), power
+
+            case = f"{shape[0]}x{shape[1]}-{dtype}-{layout}-{power}"
+            yield Contract("row_power_sums", case, dense, None, "rounding", _power_scale)
+    for dtype, power in itertools.product(DTYPES[:2], (1, 2)):
+
+        def sparse(dtype=dtype, power=power):
+            data, _, indptr = _csr(np.random.default_rng(9), (40, 30), dtype, canonical=True)
+            return data, indptr, power
+
+        yield Contract("csr_row_power_sums", f"{dtype}-{power}", sparse, None, "rounding", _power_scale)
+
+
+def _power_scale(values: np.ndarray, *rest: Any) -> tuple[int, float]:
+    return values.size, float(np.sum(np.abs(values.astype(np.float64)) ** rest[-1]))
+
+
+# --- products of regression -------------------------------------------------------------------------------------------
+
+#: rows, columns, columns of the panel: halves of vectors as tails, rows in pairs, several stripes, nothing
+SYSTEMS = (
+    (1, 1, 1), (7, 5, 1), (8, 3, 2), (150, 31, 1), (67, 40, 3), (4200, 17, 1), (4100, 16, 5), (0, 3, 1), (3, 0, 2),
+    (2, 3, 0),
+)  # fmt: skip
+
+
+def _regression_contracts() -> Iterator[Contract]:
+    every = [(size, "float64", "C") for size in SYSTEMS]
+    every += [(size, dtype, layout) for size in SYSTEMS[2:7] for dtype in DTYPES[:2] for layout in "CFS"]
+    for (size, dtype, layout), weighted in itertools.product(dict.fromkeys(every), (True, False)):
+        case = f"{'x'.join(map(str, size))}-{dtype}-{layout}-{'weights' if weighted else 'plain'}"
+
+        def dense(size=size, dtype=dtype, layout=layout, weighted=weighted):
+            rng = np.random.default_rng(10)
+            return (_panel(rng, size[:2], dtype, layout), *_right_sides(rng, *size, dtype, layout, weighted=weighted))
+
+        yield Contract("normal_products", case, lambda b=dense: _without_b(b()), None, "rounding", _normal_scale)
+        yield Contract("normal_residual", case, dense, None, "rounding", _normal_scale)
+    sparse_sizes = ((1, 1, 1), (40, 9, 1), (900, 2, 1), (700, 8, 5), (30, 50, 17), (0, 2, 3))
+    for size, dtype, weighted, raw in itertools.product(sparse_sizes, DTYPES[:2], (True, False), (True, False)):
+        case = (
+            f"{'x'.join(map(str, size))}-{dtype}-{'weights' if weighted else 'plain'}-{'raw' if raw else 'canonical'}"
+        )
+
+        def sparse(size=size, dtype=dtype, weighted=weighted, raw=raw):
+            rng = np.random.default_rng(11)
+            A = _csr(rng, size[:2], dtype, canonical=not raw)
+            return (*A, *_right_sides(rng, *size, dtype, "C", weighted=weighted))
+
+        yield Contract("csr_normal_products", case, lambda b=sparse: _without_b(b()), None, "rounding", _normal_scale)
+        yield Contract("csr_normal_residual", case, sparse, None, "rounding", _normal_scale)
+
+
+def _right_sides(rng: np.random.Generator, m: int, n: int, k: int, dtype: str, layout: str, *, weighted: bool) -> tuple:
+    X, B = _panel(rng, (n, k), dtype, layout), _panel(rng, (m, k), dtype, layout)
+    return X, B, rng.random(m).astype(dtype) if weighted else None
+
+
+def _without_b(arguments: tuple) -> tuple:
+    return (*arguments[:-2], arguments[-1])
+
+
+def _normal_scale(A: np.ndarray, *rest: Any) -> tuple[int, tuple[float, ...]]:
+    *before, weights = rest
+    if A.ndim == 1:  # the data of a CSR matrix, in which a column may be named several times in a row
+        before = before[2:]
+    norm_a = A.size**0.5 * _norm(A) if A.ndim == 1 else _norm(A)
+    largest = 1.0 if weights is None else float(np.max(weights, initial=0.0))
+    size = norm_a * _norm(before[0]) + (_norm(before[1]) if len(before) > 1 else 0.0)
+    terms = A.size if A.ndim == 1 else sum(A.shape)
+    return terms, (largest * norm_a * size, largest * size**2)

@@ -30,7 +30,16 @@ ROOT = Path(__file__).parents[1]
 LAUNCHERS = sorted(path for path in (ROOT / "randla" / "gpu").glob("*.py"))
 ALGORITHMS = sorted(
     path
-    for part in ("operators/*.py", "lowrank/*.py", "linear_maps.py", "diagnostics.py")
+    for part in (
+        "operators/*.py",
+        "lowrank/*.py",
+        "regression/*.py",
+        "sampling/*.py",
+        "linear_maps.py",
+        "diagnostics.py",
+        "qr.py",
+        "triangular.py",
+    )
     for path in (ROOT / "randla").glob(part)
 )
 STEMS = sorted(path.stem for path in (ROOT / "randla" / "gpu" / "cuda").glob("*.cu"))
@@ -176,6 +185,11 @@ MUTATIONS = [
     ("srht_apply", "flip > 0 &&", "flip > 1 &&"),
     ("srht_adjoint", "value += source[", "value = source["),
     ("srht_adjoint", "flip < 0 &&", "flip < -1 &&"),
+    ("normal_products", "team = thread / lanes", "team = thread / lanes + 1"),
+    ("normal_products", "top > first ? g[j] : 0", "0"),
+    ("normal_residual", "residual ? b[top + r] - sum : sum", "sum"),
+    ("normal_residual", "weighted ? w[top + r] * value : value", "value"),
+    ("normal_residual", "total += (double)", "total = (double)"),
     ("block_srht_apply", "i64 top = first_row + first_middle", "i64 top = first_middle"),
     ("block_srht_adjoint", "at.block * n_sampled", "0 * n_sampled"),
 ]
@@ -249,10 +263,22 @@ int main() {
 """
 
 
-def _races(text: str) -> subprocess.CompletedProcess[str]:
-    program = fake_cupy.build(
-        fake_cupy.host_text(text, threads=True) + RACES, ("-fsanitize=thread", "-g"), shared=False
-    )
+# Five stripes of nine rows in tiles of four, each with a residual and weights.
+RACES_OF_SWEEPS = """
+int main() {
+    std::vector<T> a(43 * 21, 1), x(21, 1), b(43, 1), w(43, 1), sums(5 * 21);
+    std::vector<double> squares(5);
+    launch(2, 16, [&] {
+        normal_sweep(5, 43, 21, 9, 4, 1, 1, a.data(), x.data(), b.data(), w.data(), sums.data(), squares.data());
+    });
+}
+"""
+COOPERATIVE = {"hadamard": RACES, "regression": RACES_OF_SWEEPS}
+
+
+def _races(stem: str, text: str) -> subprocess.CompletedProcess[str]:
+    text = fake_cupy.host_text(text, threads=True) + COOPERATIVE[stem]
+    program = fake_cupy.build(text, ("-fsanitize=thread", "-g"), shared=False)
     return subprocess.run([str(program)], capture_output=True, text=True, timeout=120)
 
 
@@ -266,17 +292,24 @@ def thread_sanitizer(compiler: None) -> None:
         skip("tsan")
 
 
-def test_no_races_in_shared_memory(thread_sanitizer: None) -> None:
-    done = _races(_compile.source("hadamard"))
+@pytest.mark.parametrize("stem", COOPERATIVE)
+def test_no_races_in_shared_memory(stem: str, thread_sanitizer: None) -> None:
+    done = _races(stem, _compile.source(stem))
     assert done.returncode == 0, done.stderr[:3000]
 
 
-@pytest.mark.parametrize("which", range(4))
-def test_a_missing_barrier_is_a_race(which: int, thread_sanitizer: None) -> None:
-    parts = _compile.source("hadamard").split("__syncthreads();")
-    assert len(parts) == 5
+def test_cooperative_sources_are_listed() -> None:
+    assert COOPERATIVE.keys() == {stem for stem in STEMS if "__syncthreads" in _compile.source(stem)}
+
+
+@pytest.mark.parametrize(
+    ("stem", "which"), [*(("hadamard", which) for which in range(4)), *(("regression", which) for which in range(3))]
+)
+def test_a_missing_barrier_is_a_race(stem: str, which: int, thread_sanitizer: None) -> None:
+    parts = _compile.source(stem).split("__syncthreads();")
+    assert len(parts) == {"hadamard": 5, "regression": 4}[stem]
     text = "__syncthreads();".join(parts[: which + 1]) + ";" + "__syncthreads();".join(parts[which + 1 :])
-    done = _races(text)
+    done = _races(stem, text)
     assert "data race" in done.stderr
 
 

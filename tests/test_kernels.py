@@ -94,6 +94,7 @@ def _large(dtype: str) -> dict[str, Callable[[], Any]]:
         "scatter_columns_csr": lambda: written("scatter_columns_csr", (n, k), pointers[:501], packed[:1500], *triple),
         "csr_matmul": lambda: kernels.csr_matmul(*triple, A[:500]),
         "csr_rmatmul": lambda: kernels.csr_rmatmul(*triple, A, 500),
+        **_normal_equations(A, triple, rng),
         "srht_apply": lambda: written("srht_apply", (k, d), KEY, A, 2**17, 2, rows),
         "srht_adjoint": lambda: written("srht_adjoint", (n, d), KEY, A[:k], 2**17, 2, rows),
         "block_srht_apply": lambda: written("block_srht_apply", (k, d), KEY, A, 100, 256, 2, rows % 256),
@@ -108,6 +109,22 @@ def _large(dtype: str) -> dict[str, Callable[[], Any]]:
         "sign_bits": lambda: kernels.sign_bits(KEY, Stream.BLOCK_SIGN, 0, 77, 77 + 40 * n),
         "gaussian_table": lambda: kernels.gaussian_table(KEY, 5, 5 + n, 20, dtype),
     }
+
+
+def _normal_equations(A: np.ndarray, triple: tuple, rng: np.random.Generator) -> dict[str, Callable[[], Any]]:
+    """Vectors and panels, all layouts, dense and sparse; the kernels are real."""
+    if np.iscomplexobj(A):
+        return {}
+    calls: dict[str, Callable[[], Any]] = {}
+    weights = rng.random(len(A)).astype(A.dtype)
+    for k in (1, 3, 20):
+        X, B = (contracts._panel(rng, (size, k), A.dtype.name) for size in (500, len(A)))
+        for layout, M in {"C": A, "F": np.asfortranarray(A), "S": np.repeat(A, 2, axis=1)[:, ::2]}.items():
+            calls[f"normal_residual {layout} {k}"] = lambda M=M, X=X, B=B: kernels.normal_residual(
+                M, X[: M.shape[1]], B, weights
+            )
+        calls[f"csr_normal_residual {k}"] = lambda X=X, B=B: kernels.csr_normal_residual(*triple, X, B, weights)
+    return calls
 
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("complex128", marks=pytest.mark.slow)])
@@ -246,7 +263,7 @@ def _mutants() -> dict[str, tuple[str, Callable[..., Any]]]:
                 arguments[-1][...] = -added
                 return None
             if isinstance(result, tuple):
-                return result[0], result[1] ^ 1
+                return result[0], -result[1] if result[1].dtype.kind == "f" else result[1] ^ 1
             return result ^ 1 if result.dtype in (np.int32, np.int64) and "rows" not in name else -result
 
         return mutant

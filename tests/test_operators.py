@@ -26,6 +26,7 @@ from scipy.sparse.linalg import aslinearoperator
 import randla
 from randla import as_key
 from randla._arrays import to_host
+from randla.operators import GaussianPooledHadamard
 from randla.operators.base import TILE_BYTES, SketchOperator
 from randla.operators.trigonometric import TrigonometricSketch
 
@@ -52,11 +53,13 @@ MAKE: dict[str, Callable[[int, int, Any], SketchOperator]] = {
     "SRHT": lambda k, n, rng: randla.SRHT(k, n, rng=rng),
     "SRHT-1": lambda k, n, rng: randla.SRHT(k, n, rounds=1, rng=rng),
     "SRCT": lambda k, n, rng: randla.SRCT(k, n, rng=rng),
+    "Pooled": lambda k, n, rng: GaussianPooledHadamard(k, n, rng=rng),
+    "Pooled-7": lambda k, n, rng: GaussianPooledHadamard(k, n, block_size=7, rng=rng),
     "BlockSRHT": lambda k, n, rng: randla.BlockSRHT(k, n, block_size=32, rng=rng),
     "RowSample": lambda k, n, rng: randla.RowSample(k, n, rng=rng),
     "RowSample-weighted": _weighted,
 }
-PARTITIONED = [name for name in MAKE if not name.startswith(("SRHT", "SRCT"))]
+PARTITIONED = [name for name in MAKE if not name.startswith(("SRHT", "SRCT", "Pooled"))]
 #: those whose columns do not depend on how many there are
 NESTED = [name for name in PARTITIONED if not name.startswith(("LESS", "RowSample", "SparseJL-auto"))]
 SPARSE_RESULT = ("RowSample", "RowSample-weighted")
@@ -551,7 +554,8 @@ def test_operators_of_different_kinds_are_different() -> None:
 def test_repr_and_pickle(name: str) -> None:
     S = MAKE[name](K, N, 7)
     assert "\n" not in repr(S)
-    assert eval(repr(S), {name: getattr(randla, name) for name in randla.__all__}) == S
+    names = {"Key": randla.Key} | {name: getattr(randla.operators, name) for name in randla.operators.__all__}
+    assert eval(repr(S), names) == S
     assert len(pickle.dumps(S)) < 1024
     copy = pickle.loads(pickle.dumps(S))
     assert copy == S
@@ -613,8 +617,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
 def test_a_sketch_costs_a_few_tiles(name: str, kind: str, files: dict[str, np.ndarray]) -> None:
     A = files[kind]
     S = randla.BlockSRHT(20, len(A), rng=0) if name == "BlockSRHT" else MAKE[name](20, len(A), 0)
-    if not isinstance(S, TrigonometricSketch):
-        S.matmul(A[:3000])  # compile, and load modules
+    part = MAKE[name](20, 3000, 0) if isinstance(S, TrigonometricSketch) else S
+    part.matmul(A[:3000])  # compile, and load modules
     limit = ALLOWED
     if isinstance(S, TrigonometricSketch):
         # 8 columns of the padded length of 2**19 for each of 2 threads, or two tiles of the cosine transform
@@ -715,6 +719,22 @@ BAD_SIZES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "block_size must be a power of two, got 24; take 32",
     ),
     "block_size 2": (lambda: randla.BlockSRHT(3, 50, block_size=2), ValueError, "block_size must be at least 3, got 2"),
+    "block_size 0": (
+        lambda: GaussianPooledHadamard(3, 50, block_size=0),
+        ValueError,
+        "block_size must be at least 1, got 0",
+    ),
+    "block_size 2.0": (
+        lambda: GaussianPooledHadamard(3, 50, block_size=2.0),
+        TypeError,
+        "block_size must be an integer, got 2.0 of type float",
+    ),
+    "pooled n": (lambda: GaussianPooledHadamard(1, 0), ValueError, "n must be at least 1, got 0"),
+    "pooled length": (
+        lambda: GaussianPooledHadamard(2**20, 50, block_size=2**13),
+        ValueError,
+        "max(n, sketch_size * block_size) must be in [1, 4294967296], got 8589934592",
+    ),
     "RowSample n": (lambda: randla.RowSample(3, 0), ValueError, "n must be in [1, 2**32] for a row sample, got 0"),
     "probabilities shape": (
         lambda: randla.RowSample(3, 5, probabilities=np.ones(4)),
@@ -830,7 +850,7 @@ def test_bad_blocks(name: str) -> None:
         S.matmul(np.ones((2, 2)), start=1.0)
 
 
-@pytest.mark.parametrize("name", ["SRHT", "SRHT-1", "SRCT"])
+@pytest.mark.parametrize("name", ["SRHT", "SRHT-1", "SRCT", "Pooled"])
 @pytest.mark.parametrize("rows", [np.ones((5, 2)), np.ones(5), sp.csr_array((5, 2)), [[1.0, 2.0]], [1.0]])
 def test_transforms_need_all_rows(name: str, rows: Any) -> None:
     S = MAKE[name](K, N, 1)
@@ -845,7 +865,7 @@ def test_transforms_need_all_rows(name: str, rows: Any) -> None:
 
 # --- sketch, choose_sketch, sketch_size_for ---------------------------------------------------------------------------
 
-KINDS = ("gaussian", "rademacher", "sparse-jl", "sparse-sign", "countsketch", "less", "srht", "srct", "rows")
+KINDS = ("gaussian", "rademacher", "sparse-jl", "sparse-sign", "countsketch", "less", "srht", "srct", "pooled", "rows")
 
 
 def test_kinds() -> None:
@@ -888,7 +908,7 @@ def test_sketch_with_a_distortion(kind: str, seed: int) -> None:
 def test_sizes() -> None:
     size = randla.sketch_size_for
     assert size("gaussian", 100, epsilon=0.5) == 703
-    for kind in ("rademacher", "sparse-jl", "sparse-sign", "less", "srht", "srct"):
+    for kind in ("rademacher", "sparse-jl", "sparse-sign", "less", "srht", "srct", "pooled"):
         assert size(kind, 100, epsilon=0.5) == 703
     # (d^2 + d) / (delta (2 epsilon - epsilon^2)^2) in whole numbers: 10100 / (0.01 * 0.75^2)
     assert size("countsketch", 100, epsilon=0.5) == 1_795_556

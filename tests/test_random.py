@@ -173,7 +173,7 @@ def test_register_of_streams() -> None:
     """A number is for ever: new streams are added at the end, none is renumbered."""
     assert {stream.name: stream.value for stream in Stream} == {
         "SPARSE_SIGN": 0, "GAUSSIAN": 1, "SAMPLE": 2, "FOLD": 3, "RADEMACHER": 4, "SPARSE_JL": 5, "LESS": 6,
-        "TRIGONOMETRIC_SIGN": 7, "PERMUTATION": 8, "BLOCK_SIGN": 9,
+        "TRIGONOMETRIC_SIGN": 7, "PERMUTATION": 8, "BLOCK_SIGN": 9, "COORDINATED": 10, "POISSON": 11, "POOL": 12,
     }  # fmt: skip
     assert len(Stream.__members__) == len(set(Stream)), "an alias would share its number"
 
@@ -181,7 +181,8 @@ def test_register_of_streams() -> None:
 def test_every_stream_has_its_user() -> None:
     sources = [inspect.getsource(module) for module in (reference, inspect.getmodule(as_key))]
     used = set(re.findall(r"Stream\.([A-Z_]+)", "\n".join(sources)))
-    assert used | {"TRIGONOMETRIC_SIGN", "BLOCK_SIGN"} == set(Stream.__members__)
+    passed_in = {"TRIGONOMETRIC_SIGN", "BLOCK_SIGN", "COORDINATED", "POISSON", "POOL"}
+    assert used | passed_in == set(Stream.__members__)
 
 
 def test_streams_and_keys_share_no_numbers() -> None:
@@ -203,6 +204,7 @@ def test_streams_and_keys_share_no_numbers() -> None:
 TABLES = {
     "philox_words": (KEY, Stream.GAUSSIAN, 2**32 - 10, 2**32 + 90, 3),
     "uniforms": (KEY, Stream.SAMPLE, 0, 500),
+    "uniforms_at": (KEY, Stream.COORDINATED, np.arange(-250, 250) * 2**40),
     "uniform_rows": (KEY, 10**6 + 3, 500),
     "distinct_rows": (KEY, 10**6 + 3, 500),
     "sparse_sign_table": (KEY, 2**32 - 10, 2**32 + 490, 8, 1000),
@@ -215,6 +217,7 @@ TABLES = {
 GOLDEN_TABLES = {
     "philox_words": "a4a78300ec884e20a5b1bb5a56e1034a",
     "uniforms": "9a11e4a35ed6a65e3efff2b1b05abb3e",
+    "uniforms_at": "7904c96ff361808f86c21dc673b741ef",
     "uniform_rows": "d49bd48a708b4a16f3a313ae84bb4041",
     "distinct_rows": "5a57f93d1331e166f9407b93c01fbbac",
     "sparse_sign_table": "640b82df47424c68e8ab4efc68a4e58d",

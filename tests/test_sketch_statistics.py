@@ -14,6 +14,7 @@ from scipy import stats
 
 import randla
 from randla import Key, as_key
+from randla.operators import GaussianPooledHadamard
 from randla.operators.base import SketchOperator
 
 from .statistics import FALSE_ALARM, binomial_upper, gaussian_singular_values
@@ -33,6 +34,7 @@ MAKE: dict[str, Callable[[int, int, Any], SketchOperator]] = {
     "SRCT-2": lambda k, m, rng: randla.SRCT(k, m, rng=rng),
     "SRHT-1": lambda k, m, rng: randla.SRHT(k, m, rounds=1, rng=rng),
     "SRHT-2": lambda k, m, rng: randla.SRHT(k, m, rng=rng),
+    "Pooled": lambda k, m, rng: GaussianPooledHadamard(k, m, rng=rng),
     "BlockSRHT-2": lambda k, m, rng: randla.BlockSRHT(k, m, rng=rng),
     "LESS-n": lambda k, m, rng: randla.LESS(k, m, nnz=N, rng=rng),
     "LESS-8n": lambda k, m, rng: randla.LESS(k, m, nnz=8 * N, rng=rng),
@@ -146,6 +148,11 @@ FENCES = {
     ("SRCT-2", "coherent", 8): Fence(0.63, 0.69, 1.3, 1.37, 400),
     ("SRCT-2", "semi", 4): Fence(0.47, 0.55, 1.43, 1.53, 400),
     ("SRCT-2", "haar", 2): Fence(0.25, 0.36, 1.61, 1.76, 400),
+    ("Pooled", "coherent", 2): Fence(0.25, 0.34, 1.61, 1.79, 400),
+    ("Pooled", "coherent", 4): Fence(0.47, 0.54, 1.44, 1.55, 400),
+    ("Pooled", "coherent", 8): Fence(0.62, 0.69, 1.31, 1.41, 400),
+    ("Pooled", "semi", 4): Fence(0.47, 0.55, 1.43, 1.54, 400),
+    ("Pooled", "haar", 2): Fence(0.25, 0.35, 1.62, 1.78, 400),
     ("BlockSRHT-2", "coherent", 2): Fence(0.27, 0.37, 1.53, 1.63, 400),
     ("BlockSRHT-2", "coherent", 4): Fence(0.52, 0.62, 1.3, 1.37, 400),
     ("BlockSRHT-2", "coherent", 8): Fence(0.68, 0.73, 1.22, 1.27, 400),

@@ -17,9 +17,9 @@ from randla import cli
 from randla.files import FileError
 from randla.tour import find_jobs, run_tour
 from randla.tour import progress as progress_module
-from randla.tour.compare import Comparison, best_errors, relative_error
+from randla.tour.compare import Comparison, Rows, best_errors, relative_error
 from randla.tour.job import Row
-from randla.tour.jobs import patches, words
+from randla.tour.jobs import colours, patches, tables, words
 from randla.tour.measure import _traced, measure, memory_method
 from randla.tour.progress import Lines, Silent, watch
 from randla.tour.table import cells
@@ -89,6 +89,18 @@ def test_comparison_judges_against_the_first_row() -> None:
     assert half.note == "3 factors"
 
 
+def test_rows_are_judged_by_what_is_read_off_the_answers() -> None:
+    task = Rows(lambda value: abs(value - 3.0), best=0.5, budget=0)
+    assert task.add("first", lambda: 4.0) == 4.0
+    task.add("second", lambda: (5.0, 2.5), ours=True, answer=lambda pair: pair[0], estimate=lambda pair: pair[1],
+             note=lambda pair: f"{len(pair)} numbers")  # fmt: skip
+    first, second = task.rows
+    assert (first.error, first.excess, first.estimate, first.note) == (1.0, 2.0, None, "")
+    assert (second.error, second.excess, second.estimate, second.note) == (2.0, 4.0, 2.5, "2 numbers")
+    assert first.speedup is None
+    assert second.speedup == pytest.approx(first.seconds / second.seconds)
+
+
 def test_cells() -> None:
     row = Row("m", True, 0.25, 12_000_000, 0.5, estimate=0.25, best=0.5, reference_seconds=5.0)
     assert cells(row) == ("m", "250 ms", "20x", "12 MB", "0.5000", "0.2500", "1.0000")
@@ -121,6 +133,8 @@ def test_docstrings_are_read_and_never_imported(tmp_path: Path, monkeypatch) -> 
     monkeypatch.syspath_prepend(tmp_path)
     found = words.read_docstrings(("loud_package", "package_that_is_not_there"))
     assert found == [text, f"{text} Other."]
+    by_module = words.read_modules("loud_package")
+    assert by_module == {"loud_package.__init__": (text,), "loud_package.twice": (text, f"{text} Other.")}
     assert "loud_package" not in sys.modules
 
 
@@ -132,12 +146,80 @@ def test_nearest_words() -> None:
     assert found[0][1] == pytest.approx(0.9 / np.hypot(0.9, 0.1))
 
 
+def test_mosaic_and_neighbourhoods_of_cells() -> None:
+    image = np.random.default_rng(0).random((12, 16, 3))
+    seen = colours.mosaic(image)
+    assert (seen[0, 0], seen[0, 1], seen[1, 0], seen[1, 1]) == (
+        image[0, 0, 0], image[0, 1, 1], image[1, 0, 1], image[1, 1, 2],
+    )  # fmt: skip
+    A, B = colours.neighbourhoods(image)
+    assert A.shape == (2 * 4, 100)
+    assert B.shape == (2 * 4, 12)
+    corner = seen[:10, :10].reshape(5, 2, 5, 2).transpose(1, 3, 0, 2)  # one 5 x 5 picture for each place in a cell
+    assert np.array_equal(A[0].reshape(4, 5, 5), corner.reshape(4, 5, 5))
+    assert np.array_equal(colours.rebuild(B, (12, 16)), image[4:-4, 4:-4])
+    # the middle cell's own pixels are among its neighbourhood, so they can be told exactly
+    assert np.array_equal(A.reshape(8, 4, 5, 5)[:, :, 2, 2], B[:, [0, 4, 7, 11]])
+
+
+def test_means_of_neighbours_keep_what_was_seen_and_what_is_flat() -> None:
+    image = np.random.default_rng(1).random((8, 10, 3))
+    seen = colours.mosaic(image)
+    guess = colours.means_of_neighbours(seen)
+    eps = np.finfo(float).eps
+    assert np.abs(colours.mosaic(guess) - seen).max() <= 4 * eps
+    assert guess[2, 2, 1] == pytest.approx((seen[1, 2] + seen[3, 2] + seen[2, 1] + seen[2, 3]) / 4, rel=4 * eps)
+    assert guess[3, 3, 0] == pytest.approx((seen[2, 2] + seen[2, 4] + seen[4, 2] + seen[4, 4]) / 4, rel=4 * eps)
+    assert np.abs(colours.means_of_neighbours(np.full((6, 6), 0.3)) - 0.3).max() <= 4 * eps
+
+
+def test_photographs_for_regression() -> None:
+    image = colours.load("flower.jpg")
+    assert image.shape == (426, 640, 3)
+    A, B = colours.learn_from(image[:40, :60], 4)
+    one, _ = colours.learn_from(image[:40, :60], 1)
+    assert np.array_equal(A[: len(one)], one)
+    assert len(A) == len(B) == 4 * len(one) == 4 * (38 // 2 - 4) * (58 // 2 - 4)
+    assert colours.decibels(np.full(4, 0.6), np.full(4, 0.5)) == pytest.approx(20.0)
+
+
+def _table(columns: dict[str, dict[str, float]]) -> tables.WordTable:
+    rows = sorted({word for column in columns.values() for word in column})
+    matrix = np.array([[column.get(word, 0.0) for column in columns.values()] for word in rows])
+    return tables.WordTable(sp.csr_array(matrix), np.array(rows), list(columns))
+
+
+def test_tables_are_joined_by_their_words() -> None:
+    first = _table({"a": {"x": 1.0, "y": 2.0}, "b": {"y": 3.0, "z": 4.0}})
+    second = _table({"c": {"z": 5.0, "w": 7.0, "y": 1.0}})
+    A, B = tables.joined(first, second)
+    assert A.shape == (4, 2)
+    exact = (A.T @ B).toarray()
+    assert np.array_equal(exact, [[2.0], [3.0 + 20.0]])
+    found, stored = tables.sampled(first, second, 10, 0)  # more than there are words: nothing is estimated
+    assert np.array_equal(found.value.toarray(), exact)
+    assert found.n_common == 2
+    assert stored >= 1.5 * (A.nnz + B.nnz)
+    assert tables.linear(A, B, 3, 0).shape == (2, 1)
+
+
+def test_word_table_has_columns_of_length_one(monkeypatch) -> None:
+    long = "gradient " * 300
+    modules = {"p": {"p.one": (long + "hessian",), "p.short": ("gradient",)}, "q": {"q.two": (long, "matrix " * 4)}}
+    monkeypatch.setattr(tables, "read_modules", modules.__getitem__)
+    table = tables.word_table(("p", "q"))
+    assert table.modules == ["p.one", "q.two"]
+    assert list(table.words) == ["gradient", "hessian", "matrix"]
+    grown = np.array([[1 + np.log(300), 1 + np.log(300)], [1, 0], [0, 1 + np.log(4)]])
+    assert np.allclose(table.matrix.toarray(), grown / np.linalg.norm(grown, axis=0), rtol=1e-14, atol=0)
+
+
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
 
 def test_jobs_are_found_in_order() -> None:
     names = [job.name for job in find_jobs()]
-    assert [name for name in names if name in ("patches", "words", "digits")] == ["patches", "words", "digits"]
+    assert names == ["patches", "words", "digits", "colours", "tables"]
     assert len(set(names)) == len(names)
 
 
@@ -222,6 +304,60 @@ def test_patches_and_words_compare_fairly(monkeypatch) -> None:
         assert 1 - 1e-5 <= row.excess <= (1.5 if few_passes else 1.02), row
         if row.ours:
             assert 0.5 <= row.estimate / row.error <= 2, row
+
+
+def test_least_squares_of_the_tour_are_as_good_as_they_say(monkeypatch) -> None:
+    monkeypatch.setattr("randla.tour.compare.measure", lambda call, **_: measure(call, budget=0))
+    A, B = colours.learn_from(colours.load("flower.jpg")[:120, :200], 1)
+    held_out = colours.neighbourhoods(colours.load("china.jpg")[100:160, 200:280])
+    X, rows = colours._compare(A, B, held_out, Silent(), budget=0)
+    norm, eps = np.linalg.norm(B), np.finfo(float).eps
+    # what a backward stable method may add to the residual, for a condition number below 1e4
+    exact = 1 + 1e4 * eps * np.linalg.norm(A) * np.linalg.norm(X) / np.linalg.norm(A @ X - B)
+    for row in rows:
+        assert 2 - exact <= row.excess <= (1.2 if "sketch" in row.method else exact), row
+        assert row.note.startswith("held out: ")
+        assert (row.estimate is not None) == row.ours
+        if row.ours:
+            assert row.estimate == pytest.approx(row.error, rel=1e-6)
+    assert norm * rows[0].error == pytest.approx(np.linalg.norm(A @ X - B), rel=1e-6)
+
+
+def test_excess_of_a_sketch_is_that_of_its_definition() -> None:
+    import randla
+
+    rng = np.random.default_rng(2)
+    A, B = rng.standard_normal((400, 6)), rng.standard_normal((400, 2))
+    best = np.linalg.lstsq(A, B, rcond=None)[0]
+    X = randla.lstsq(A, B, method="sketch", sketch_size=30, rng=0).x
+    truth = (np.linalg.norm(A @ X - B) / np.linalg.norm(A @ best - B)) ** 2 - 1
+    assert colours._excesses(A, B, [30], 1)[0, 0] == pytest.approx(truth, rel=1e-9)
+
+
+def test_products_of_the_tour_are_as_good_as_they_say(monkeypatch) -> None:
+    monkeypatch.setattr("randla.tour.compare.measure", lambda call, **_: measure(call, budget=0))
+    monkeypatch.setattr(tables, "_KEPT", 120)
+    rng = np.random.default_rng(3)
+    scales = {f"word{i}": float(scale) for i, scale in enumerate(rng.lognormal(sigma=2, size=600))}
+
+    def drawn(names: str, words_of: list[str]) -> tables.WordTable:
+        return _table({name: {word: scales[word] * rng.random() for word in words_of if rng.random() < 0.1}
+                       for name in names})  # fmt: skip
+
+    every = list(scales)
+    first, second = drawn("abcdefgh", every[:400]), drawn("ijklmn", every[200:])
+    A, B = tables.joined(first, second)
+    exact = (A.T @ B).toarray()
+    estimates, rows = tables._compare(first, second, exact, Silent(), budget=0)
+    whole, peer, ours = rows
+    assert whole.error <= 8 * np.finfo(float).eps
+    assert ours.error == pytest.approx(
+        np.linalg.norm(estimates["randla.PrioritySampler"] - exact) / np.linalg.norm(exact)
+    )
+    assert ours.error < 0.5 * peer.error
+    assert 0.25 <= ours.estimate / ours.error <= 4
+    curves = tables._errors_by_storage(first, second, exact, (120,), 1)
+    assert curves["randla.PrioritySampler"][1][0, 0] == pytest.approx(ours.error)
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from ._decomposition import TruncatedSVD
+from ._kernel import PolynomialTensorSketch
+from ._lp import LpRegressor
 from ._projection import GaussianProjection, SparseSignProjection, SRHTProjection
+from ._regression import SketchedLinearRegression, SketchedRidge
+from ._sampling import RowSampler
 
-__all__ = ["GaussianProjection", "SRHTProjection", "SparseSignProjection", "TruncatedSVD"]
+__all__ = [
+    "GaussianProjection",
+    "LpRegressor",
+    "PolynomialTensorSketch",
+    "RowSampler",
+    "SRHTProjection",
+    "SketchedLinearRegression",
+    "SketchedRidge",
+    "SparseSignProjection",
+    "TruncatedSVD",
+]

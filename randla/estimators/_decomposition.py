@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from .._results import Status
 from ..linear_maps import block_matmul
 from ..lowrank import svd
 from ._base import Reducer, key_of
+from ._callbacks import Steps
 
 
 class TruncatedSVD(Reducer):
@@ -143,7 +143,7 @@ class TruncatedSVD(Reducer):
         """
         X = self._intake(X, reset=True)
         sizes = self._sizes(X)
-        steps = _Steps(self, X, y)
+        steps = Steps(self, X, y)
         result = svd(
             X, **sizes, method=self.method, center=self.center, n_oversamples=self.n_oversamples,
             n_power_iter=self.n_power_iter, rng=key_of(self.random_state), callback=steps, on_failure="ignore",
@@ -152,7 +152,7 @@ class TruncatedSVD(Reducer):
             setattr(self, name, value)
         if not (result.converged or steps.stopped):
             self._warn()
-        steps.close(result)
+        steps.close(partial(_fitted, result, X))
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -212,33 +212,6 @@ class TruncatedSVD(Reducer):
         else:
             advice = self.status_.advice
         warnings.warn(f"TruncatedSVD ended with {self.status_!r}: {advice}", ConvergenceWarning, stacklevel=4)
-
-
-class _Steps:
-    """Translate the calls of `svd` after each iteration into scikit-learn's tasks.
-
-    A task begins when the one before it ends.  The one that is open when `svd` returns did no work and is closed empty,
-    so that every begin has an end.
-    """
-
-    def __init__(self, estimator: TruncatedSVD, X: Any, y: Any) -> None:
-        self.stopped = False
-        self._known = {"estimator": estimator, "X": X, "y": y}
-        self._context = estimator._init_callback_context(max_subtasks=None).call_on_fit_task_begin(**self._known)
-        self._begin()
-
-    def _begin(self) -> None:
-        self._step = self._context.subcontext(task_name="iteration").call_on_fit_task_begin(**self._known)
-
-    def __call__(self, step: Any) -> bool:
-        self.stopped = self._step.call_on_fit_task_end(**self._known, metadata=asdict(step))
-        self._begin()
-        return self.stopped
-
-    def close(self, result: Any) -> None:
-        self._step.call_on_fit_task_end(estimator=self._known["estimator"])
-        state = partial(_fitted, result, self._known["X"])
-        self._context.call_on_fit_task_end(**self._known, reconstruction_attributes=state)
 
 
 def _fitted(result: Any, X: Any) -> dict[str, Any]:

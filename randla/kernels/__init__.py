@@ -2,6 +2,8 @@
 
 from .hadamard import block_srht_adjoint, block_srht_apply, srht_adjoint, srht_apply
 from .products import csr_matmul, csr_rmatmul
+from .regression import csr_normal_products, csr_normal_residual, normal_products, normal_residual
+from .sampling import csr_row_power_sums, row_power_sums, uniforms_at
 from .scatter import gather_rows, scatter_columns, scatter_columns_csr, scatter_rows, scatter_rows_csr
 from .tables import (
     distinct_rows,
@@ -17,8 +19,9 @@ from .tables import (
 )
 
 __all__ = [
-    "block_srht_adjoint", "block_srht_apply", "csr_matmul", "csr_rmatmul", "distinct_rows", "gather_rows",
-    "gaussian_table", "less_table", "philox_words", "rademacher_table", "scatter_columns", "scatter_columns_csr",
+    "block_srht_adjoint", "block_srht_apply", "csr_matmul", "csr_normal_products", "csr_normal_residual", "csr_rmatmul",
+    "csr_row_power_sums", "distinct_rows", "gather_rows", "gaussian_table", "less_table", "normal_products",
+    "normal_residual", "philox_words", "rademacher_table", "row_power_sums", "scatter_columns", "scatter_columns_csr",
     "scatter_rows", "scatter_rows_csr", "sign_bits", "sparse_jl_table", "sparse_sign_table", "srht_adjoint",
-    "srht_apply", "uniform_rows", "uniforms",
+    "srht_apply", "uniform_rows", "uniforms", "uniforms_at",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 LANE_BYTES = 64  # one cache line: eight doubles or sixteen floats at a time
 
 _INDEX, _WORD = ir.IntType(64), ir.IntType(32)
+_FUSED = ("contract",)  # a fused multiply-add rounds once instead of twice
 
 
 def _stages(builder, values):
@@ -160,7 +161,15 @@ def _make_add(flags):
 
 signed_copy = _make_signed_copy()
 signed_add = _make_add(())  # the factors are signs, so the products are exact
-scaled_add = _make_add(("contract",))  # a fused multiply-add rounds once instead of twice
+scaled_add = _make_add(_FUSED)
+
+
+def _ask(builder, address, for_writing=False):
+    """Emit a prefetch hint for the cache line of an address: keep it in all caches, as data."""
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, _WORD, _WORD, _WORD])
+    hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(hint, [builder.bitcast(address, byte), _WORD(int(for_writing)), _WORD(3), _WORD(1)])
 
 
 def _hint(for_writing: bool):
@@ -172,13 +181,8 @@ def _hint(for_writing: bool):
         """Ask for the cache line of ``array[index]`` of a contiguous vector; never faults, changes nothing."""
 
         def generate(context, builder, signature, arguments):
-            view = context.make_array(signature.args[0])(context, builder, arguments[0])
-            byte = ir.IntType(8).as_pointer()
-            address = builder.bitcast(builder.gep(view.data, [arguments[1]]), byte)
-            word = ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-            hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            builder.call(hint, [address, word(int(for_writing)), word(3), word(1)])  # keep in all caches, data
+            start, _ = _data(context, builder, signature.args[0], arguments[0])
+            _ask(builder, builder.gep(start, [arguments[1]]), for_writing)
             return context.get_dummy_value()
 
         return types.void(array, types.intp), generate
@@ -187,3 +191,151 @@ def _hint(for_writing: bool):
 
 
 prefetch_read, prefetch_write = _hint(False), _hint(True)
+
+
+def _halves(builder, value):
+    """The lower and the upper half of a vector."""
+    count, nothing = value.type.count, ir.Constant(value.type, ir.Undefined)
+
+    def part(first):
+        mask = ir.Constant(ir.VectorType(_WORD, count // 2), list(range(first, first + count // 2)))
+        return builder.shuffle_vector(value, nothing, mask)
+
+    return part(0), part(count // 2)
+
+
+def _load(builder, start, index, kind, size):
+    """The vector (or number) of type `kind` that begins at ``start[index]``."""
+    return builder.load(builder.bitcast(builder.gep(start, [index]), kind.as_pointer()), align=size)
+
+
+DEPTH = 2  # vectors of partial sums to a row: with two rows or more the chains of additions hide their latency
+
+
+def _make_dots():
+    if config.DISABLE_JIT:
+
+        def dot_rows(a, places, x, length):
+            return tuple(x.dtype.type((a[place : place + length] * x[:length]).sum()) for place in places)
+
+        return dot_rows
+
+    @intrinsic
+    def dot_rows(typingctx, a, places, x, length):  # noqa: ARG001  # the signature that Numba calls
+        """The sums of a[place + j] * x[j] over j below `length`, for each place of the tuple.
+
+        The order of a sum depends on `length` only: DEPTH vectors of partial sums, folded in halves.
+        """
+
+        def generate(context, builder, signature, arguments):
+            source, size = _data(context, builder, signature.args[0], arguments[0])
+            vector, _ = _data(context, builder, signature.args[2], arguments[2])
+            rows = [builder.gep(source, [place]) for place in cgutils.unpack_tuple(builder, arguments[1])]
+            lane, n = ir.VectorType(source.type.pointee, LANE_BYTES // size), arguments[3]
+            zero = ir.Constant(lane, [0.0] * lane.count)
+            sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(DEPTH)] for _ in rows]
+
+            def step(j, level):
+                value = _load(builder, vector, j, lane, size)
+                for row, total in zip(rows, sums, strict=True):
+                    product = builder.fmul(_load(builder, row, j, lane, size), value, flags=_FUSED)
+                    builder.store(builder.fadd(builder.load(total[level]), product, flags=_FUSED), total[level])
+
+            deep = _INDEX(DEPTH * lane.count)
+            main = builder.sub(n, builder.srem(n, deep))
+            with cgutils.for_range_slice(builder, _INDEX(0), main, deep, _INDEX) as (j, _):
+                for level in range(DEPTH):
+                    step(builder.add(j, _INDEX(level * lane.count)), level)
+            whole = builder.sub(n, builder.srem(n, _INDEX(lane.count)))
+            with cgutils.for_range_slice(builder, main, whole, _INDEX(lane.count), _INDEX) as (j, _):
+                step(j, 0)
+            totals = []
+            for total in sums:
+                values = [builder.load(place) for place in total]
+                while len(values) > 1:
+                    values = [builder.fadd(p, q) for p, q in zip(values[::2], values[1::2], strict=True)]
+                totals.append(values[0])
+            totals = _fold_tail(builder, rows, vector, totals, whole, n, size)
+            return context.make_tuple(builder, signature.return_type, totals)
+
+        return types.UniTuple(a.dtype, len(places))(a, places, x, types.intp), generate
+
+    return dot_rows
+
+
+def _fold_tail(builder, rows, vector, totals, j, n, size):
+    """Fold vectors of partial sums to numbers; each half on the way takes the part of the tail that it fits."""
+    count, real = totals[0].type.count // 2, totals[0].type.element
+    while count >= 1:
+        halves = [_halves(builder, total) for total in totals]
+        totals = [builder.fadd(low, high) for low, high in halves]
+        kind = ir.VectorType(real, count)
+        before, present = builder.block, builder.icmp_signed("!=", builder.and_(n, _INDEX(count)), _INDEX(0))
+        with builder.if_then(present):
+            value, longer = _load(builder, vector, j, kind, size), []
+            for row, total in zip(rows, totals, strict=True):
+                product = builder.fmul(_load(builder, row, j, kind, size), value, flags=_FUSED)
+                longer.append(builder.fadd(total, product, flags=_FUSED))
+            inside, after = builder.block, builder.add(j, _INDEX(count))
+        merged = []
+        for total, more in zip([*totals, j], [*longer, after], strict=True):
+            phi = builder.phi(total.type)
+            phi.add_incoming(total, before)
+            phi.add_incoming(more, inside)
+            merged.append(phi)
+        totals, j, count = merged[:-1], merged[-1], count // 2
+    return [builder.extract_element(total, _WORD(0)) for total in totals]
+
+
+def _make_sum():
+    if config.DISABLE_JIT:
+
+        def add_rows(x, a, places, factors, length, ahead):  # noqa: ARG001  # hints are for compiled code
+            for place, factor in zip(places, factors, strict=True):
+                x[:length] += factor * a[place : place + length]
+
+        return add_rows
+
+    @intrinsic
+    def add_rows(typingctx, x, a, places, factors, length, ahead):  # noqa: ARG001  # the signature that Numba calls
+        """x[j] += the sum of factor * a[place + j] over the tuples of places and factors, for j below `length`.
+
+        Unless `ahead` is None, what lies that far behind each entry is asked for: memory would be idle meanwhile.
+        """
+
+        def generate(context, builder, signature, arguments):
+            target, size = _data(context, builder, signature.args[0], arguments[0])
+            source, _ = _data(context, builder, signature.args[1], arguments[1])
+            starts = [builder.gep(source, [place]) for place in cgutils.unpack_tuple(builder, arguments[2])]
+            scalars = cgutils.unpack_tuple(builder, arguments[3])
+            hints = [] if ahead == types.none else [builder.gep(start, [arguments[5]]) for start in starts]
+            real, n = source.type.pointee, arguments[4]
+            lane = ir.VectorType(real, LANE_BYTES // size)
+            whole = builder.sub(n, builder.srem(n, _INDEX(lane.count)))
+
+            def add(start, stop, factors, kind, step, hints=()):
+                with cgutils.for_range_slice(builder, start, stop, _INDEX(step), _INDEX) as (j, _):
+                    for hint in hints:
+                        _ask(builder, builder.gep(hint, [j]))
+                    total = _load(builder, target, j, kind, size)
+                    for row, factor in zip(starts, factors, strict=True):
+                        product = builder.fmul(factor, _load(builder, row, j, kind, size), flags=_FUSED)
+                        total = builder.fadd(total, product, flags=_FUSED)
+                    place = builder.bitcast(builder.gep(target, [j]), kind.as_pointer())
+                    builder.store(total, place, align=size)
+
+            add(_INDEX(0), whole, [_splat(builder, s, lane) for s in scalars], lane, lane.count, hints)
+            while lane.count > 2:
+                lane = ir.VectorType(real, lane.count // 2)
+                stop = builder.sub(n, builder.srem(n, _INDEX(lane.count)))
+                add(whole, stop, [_splat(builder, s, lane) for s in scalars], lane, lane.count)
+                whole = stop
+            add(whole, n, scalars, real, 1)
+            return context.get_dummy_value()
+
+        return types.void(x, a, places, factors, types.intp, ahead), generate
+
+    return add_rows
+
+
+dot_rows, add_rows = _make_dots(), _make_sum()

@@ -7,6 +7,7 @@ A ragged table is (pointers, packed): the entries of item i are ``packed[pointer
 from __future__ import annotations
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from .._random import Stream, words
 
@@ -300,9 +301,63 @@ def block_srht_adjoint(key, Y, start, block_size, rounds, rows, out):
     out[...] = _block_srht(key, start, start + out.shape[0], block_size, rounds, rows).T @ Y
 
 
+# --- products of regression ---------------------------------------------------------------------------------------
+
+
+def normal_products(A, X, weights):
+    """A.T @ diag(weights) @ A @ X for a real dense A (m, n); `weights` is (m,) or None.  Any array namespace."""
+    Y = array_namespace(A).matmul(A, X)
+    return array_namespace(A).matmul(A.mT, Y if weights is None else weights[:, None] * Y)
+
+
+def normal_residual(A, X, B, weights):
+    """A.T @ diag(weights) @ R for R = B - A @ X, and the column sums of weights * R**2 in float64."""
+    xp = array_namespace(A)
+    R = B - xp.matmul(A, X)
+    weighted = R if weights is None else weights[:, None] * R
+    squares = xp.sum(xp.astype(weighted, xp.float64) * xp.astype(R, xp.float64), axis=0)
+    return xp.matmul(A.mT, weighted), squares
+
+
+def csr_normal_products(data, indices, indptr, X, weights):
+    """`normal_products` for a CSR matrix with X.shape[0] columns."""
+    return normal_products(_from_csr(data, indices, indptr, X.shape[0], data.dtype), X, weights)
+
+
+def csr_normal_residual(data, indices, indptr, X, B, weights):
+    """`normal_residual` for a CSR matrix with X.shape[0] columns."""
+    return normal_residual(_from_csr(data, indices, indptr, X.shape[0], data.dtype), X, B, weights)
+
+
+# --- sampling -----------------------------------------------------------------------------------------------------
+
+
+def uniforms_at(key, stream, index):
+    """Uniforms on (0, 1) of the given 64-bit indices (int64, as bit patterns); float64 (len(index),).
+
+    Words 0 and 1 of lane 0 give 52 bits h, and the uniform is (h + 1/2) / 2**52: never 0 or 1, and exact.
+    """
+    w = words(key, stream, np.asarray(index, np.int64).view(np.uint64), 0).astype(np.uint64)
+    h = (w[:, 0] >> np.uint64(5)) * np.uint64(2**25) + (w[:, 1] >> np.uint64(7))
+    return (h.astype(np.float64) + 0.5) / 2.0**52
+
+
+def row_power_sums(A, power):
+    """Sums of |a|**power over each row of a real dense A, power 1 or 2, in double precision; float64 (m,)."""
+    return np.sum(np.abs(A.astype(np.float64)) ** power, axis=1)
+
+
+def csr_row_power_sums(data, indptr, power):
+    """`row_power_sums` for a CSR matrix without repeated entries, given as its values and pointers."""
+    out = np.zeros(len(indptr) - 1)
+    np.add.at(out, np.repeat(np.arange(len(out)), np.diff(indptr)), np.abs(data.astype(np.float64)) ** power)
+    return out
+
+
 __all__ = [
-    "block_srht_adjoint", "block_srht_apply", "csr_matmul", "csr_rmatmul", "distinct_rows", "gather_rows",
-    "gaussian_table", "less_table", "philox_words", "rademacher_table", "scatter_columns", "scatter_columns_csr",
+    "block_srht_adjoint", "block_srht_apply", "csr_matmul", "csr_normal_products", "csr_normal_residual", "csr_rmatmul",
+    "csr_row_power_sums", "distinct_rows", "gather_rows", "gaussian_table", "less_table", "normal_products",
+    "normal_residual", "philox_words", "rademacher_table", "row_power_sums", "scatter_columns", "scatter_columns_csr",
     "scatter_rows", "scatter_rows_csr", "sign_bits", "sparse_jl_table", "sparse_sign_table", "srht_adjoint",
-    "srht_apply", "uniform_rows", "uniforms",
+    "srht_apply", "uniform_rows", "uniforms", "uniforms_at",
 ]  # fmt: skip

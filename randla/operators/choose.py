@@ -9,6 +9,7 @@ from .._arrays import as_matrix, is_sparse
 from .._checks import check_choice, check_integer, check_real
 from .base import SketchOperator
 from .dense import Gaussian, Rademacher
+from .pooled import GaussianPooledHadamard
 from .rows import RowSample
 from .sparse import LESS, CountSketch, SparseJL, SparseSign
 from .trigonometric import SRCT, SRHT
@@ -22,6 +23,7 @@ KINDS: dict[str, type[SketchOperator]] = {
     "less": LESS,
     "srht": SRHT,
     "srct": SRCT,
+    "pooled": GaussianPooledHadamard,
     "rows": RowSample,
 }
 DEFAULT_EPSILON = 0.5  # sketch_size close to 4 d: what a preconditioner or a first look needs
@@ -62,9 +64,9 @@ def sketch_size_for(kind: str, d: int, *, epsilon: float, delta: float = 0.01) -
     Notes
     -----
     "gaussian": (sqrt(d) + sqrt(2 log(2 / delta)))**2 / epsilon**2 [1]_, proved with these constants.  "rademacher",
-    "sparse-sign" (nnz = 8), "sparse-jl" (density 1/3), "less", "srht", "srct": the same number, which is what they need
-    in practice (distortions measured in the guide "Choosing a sketch"); their theorems have larger or unknown constants
-    [2]_ [3]_.  "countsketch": (d**2 + d) / (delta (2 epsilon - epsilon**2)**2) [4]_, proved.
+    "sparse-sign" (nnz = 8), "sparse-jl" (density 1/3), "less", "srht", "srct", "pooled": the same number, which is what
+    they need in practice (distortions measured in the guide "Choosing a sketch"); their theorems have larger or unknown
+    constants [2]_ [3]_.  "countsketch": (d**2 + d) / (delta (2 epsilon - epsilon**2)**2) [4]_, proved.
 
     References
     ----------
@@ -190,8 +192,9 @@ def sketch(
         Default 0.5, when sketch_size is not given: about 4 d rows.
     delta : float in (0, 1), default 0.01
         Probability that the distortion is larger.
-    kind : {"auto", "gaussian", "rademacher", "sparse-jl", "sparse-sign", "countsketch", "less", "srht", "srct", "rows"}
-        The operator; `choose_sketch` tells what "auto" takes and why.
+    kind : str, default "auto"
+        The operator: "gaussian", "rademacher", "sparse-jl", "sparse-sign", "countsketch", "less", "srht", "srct",
+        "pooled" or "rows"; `choose_sketch` tells what "auto" takes and why.
     axis : {0, 1}, default 0
         The axis that is compressed.
     rng : None, int, SeedSequence, Generator or Key

@@ -47,6 +47,49 @@ def best_errors(singular_values: Any, norm: float | None = None) -> np.ndarray:
     return np.sqrt(np.maximum(norm**2 - np.cumsum(energy), 0.0)) / norm
 
 
+class Rows:
+    """Collects the rows of one task; the first method is the reference of the speed-ups.
+
+    `error` judges the answer of a method, `best` is the least that it can be.  Methods faster than `budget` seconds
+    are repeated.
+    """
+
+    def __init__(self, error: Callable[[Any], float], *, best: float | None = None, budget: float = 1.0) -> None:
+        self.error, self.best, self.budget = error, best, budget
+        self.rows: list[Row] = []
+
+    def add(
+        self, method: str, call: Callable[[], Any], *, ours: bool = False, note: Callable[[Any], str] | None = None,
+        answer: Callable[[Any], Any] | None = None, estimate: Callable[[Any], float] | None = None,
+    ) -> Any:  # fmt: skip
+        """Measure `call` and return what it returned; `answer`, `estimate` and `note` are read off that."""
+        measured = measure(call, budget=self.budget, compiles=ours)
+        value = measured.value
+        self.judge(
+            method, measured, answer(value) if answer else value, ours=ours, note=note(value) if note else "",
+            estimate=estimate(value) if estimate else None,
+        )  # fmt: skip
+        return value
+
+    def judge(
+        self, method: str, measured: Measured, answer: Any, *, ours: bool = False, estimate: float | None = None,
+        note: str = "",
+    ) -> None:  # fmt: skip
+        """Add the row of a call that was measured before."""
+        row = Row(
+            method=method,
+            ours=ours,
+            seconds=measured.seconds,
+            peak_bytes=measured.peak_bytes,
+            error=self.error(answer),
+            estimate=estimate,
+            best=self.best,
+            reference_seconds=self.rows[0].seconds if self.rows else None,
+            note=note,
+        )
+        self.rows.append(row)
+
+
 class Comparison:
     """Collects the rows of one task; the first method added is the reference of the speed-ups.
 

@@ -85,9 +85,10 @@ def page(
 <title>randla tour</title><style>{_CSS}</style></head><body>
 <h1>randla on real data</h1>
 <p>Each table sets randla (tinted rows) beside the exact or customary method for the same task, in one run on this
-machine.  <em>Error</em> is the true relative error in the Frobenius norm, computed afterwards from the whole matrix;
-<em>estimated</em> is what randla said it would be, without seeing the truth; <em>error / best</em> compares it with the
-best possible at that rank, so 1 is perfect.  <em>Faster</em> is relative to the first row.</p>
+machine.  <em>Error</em> is the true relative error in the Frobenius norm, computed afterwards from the whole matrix, or
+what the line above a table says; <em>estimated</em> is what randla said it would be, without seeing the truth;
+<em>error / best</em> compares it with the best possible, for a factorisation the best at that rank, so 1 is perfect.
+<em>Faster</em> is relative to the first row.</p>
 <nav>{links}</nav>
 {body}
 <footer><p>{"Quick run on smaller parts of the data. " if facts["quick"] else ""}{facts["seconds"]:.0f} seconds on

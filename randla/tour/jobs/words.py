@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from functools import partial
+from functools import cache, partial
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,22 @@ _NEIGHBOURS = (
 
 def read_docstrings(packages: tuple[str, ...]) -> list[str]:
     """The docstrings of at least 80 characters in the source files of `packages`, tests left out, each once."""
-    found: list[str] = []
-    for package in packages:
-        spec = util.find_spec(package)  # of a top-level package: looks for it without importing it
-        for folder in (spec.submodule_search_locations or []) if spec else []:
-            for path in _sources(Path(folder)):
-                source = path.read_text(encoding="utf-8", errors="replace")
-                found += _docstrings(source) if '"""' in source else []
+    found = (text for package in packages for texts in read_modules(package).values() for text in texts)
     return list(dict.fromkeys(found))
+
+
+@cache  # two jobs read the same files
+def read_modules(package: str) -> dict[str, tuple[str, ...]]:
+    """The docstrings of each module of a package that has some, as in `read_docstrings`."""
+    found = {}
+    spec = util.find_spec(package)  # of a top-level package: looks for it without importing it
+    for folder in map(Path, (spec.submodule_search_locations or []) if spec else []):
+        for path in _sources(folder):
+            source = path.read_text(encoding="utf-8", errors="replace")
+            texts = _docstrings(source) if '"""' in source else []
+            if texts:
+                found[".".join((package, *path.relative_to(folder).with_suffix("").parts))] = tuple(texts)
+    return found
 
 
 def _sources(folder: Path) -> list[Path]:

@@ -1,0 +1,30 @@
+"""The jobs of `peers.py`: what is called side by side, how wrong each result is, and which ratio is the goal."""
+
+from __future__ import annotations
+
+from .contest import Contest, Job, Pair
+from .lowrank import svd_dense, svd_sparse
+from .regression import lp, lstsq_easy, lstsq_hard
+from .sampling import leverage, products, tensor_sketch
+from .sketches import countsketch, csr_product, gaussian, philox, sparse_sign, srht
+from .start import FIRST_CALLS, IMPORTS, first_call, imported, start
+
+__all__ = ["FIRST_CALLS", "IMPORTS", "JOBS", "Contest", "Job", "Pair", "first_call", "imported"]
+
+JOBS: dict[str, Job] = {
+    "countsketch": countsketch,
+    "sparse-sign": sparse_sign,
+    "philox": philox,
+    "srht": srht,
+    "gaussian": gaussian,
+    "csr-product": csr_product,
+    "svd-dense": svd_dense,
+    "svd-sparse": svd_sparse,
+    "lstsq-hard": lstsq_hard,
+    "lstsq-easy": lstsq_easy,
+    "leverage": leverage,
+    "lp": lp,
+    "products": products,
+    "tensor-sketch": tensor_sketch,
+    "start": start,
+}
