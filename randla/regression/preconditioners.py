@@ -21,7 +21,7 @@ GRAM_CONDITION = 1e5  # up to here the eigenvalues of a Gram matrix in double pr
 NOISE = 30.0  # singular values below this many eps of the first are rounding noise (SPIR's constant)
 GRAM_COLUMNS = 256  # up to here a Gram matrix of all rows costs less than the steps that it saves
 LARGEST_GROWTH = 1e3  # of the rest of a sketch beside its leading rows: the Gram matrix loses twice its digits
-LEADING = 4  # rows of the first factor of a sketch, for each column
+LEADING = 3  # rows of the first factor of a sketch, for each column
 
 
 @dataclass(frozen=True, repr=False)
@@ -253,12 +253,12 @@ def _factor_by_gram(M: Any, B: Any, precision: float) -> tuple[Any, Any] | None:
 
 
 def _right_divided(M: Any, R: Any, xp: Any) -> Any:
-    """M R^-1 for a triangular R."""
+    """M R^-1 for a triangular R; the memory of M may be used."""
     if is_numpy_namespace(xp):
         from scipy.linalg.blas import get_blas_funcs
 
         (trsm,) = get_blas_funcs(("trsm",), (R, M))
-        return trsm(1.0, R.T, M.T, lower=1).T  # the transposes are views in the order that BLAS wants
+        return trsm(1.0, R.T, M.T, lower=1, overwrite_b=1).T  # the transposes are views in the order that BLAS wants
     return xp.matmul(M, xp.linalg.solve(R, xp.eye(R.shape[0], dtype=R.dtype, device=device_of(R))))
 
 
