@@ -529,9 +529,9 @@ def test_factor_of_sketch(damp, coherent):
     if coherent:  # the leading rows lack a direction
         M[:200, 4] = 0
     R, z, scale = factor_of_sketch(M, B, None, damp, precision=eps("float64"))
-    whole = np.vstack([M, damp * np.eye(20)]) / scale[:, 0]
+    whole = np.vstack([damp * np.eye(20), M]) / scale[:, 0]
     assert np.allclose(R.T @ R, whole.T @ whole, rtol=0, atol=tolerance("float64", 400, 20.0))
-    expected = whole.T @ np.vstack([B, np.zeros((20, 2))])
+    expected = whole.T @ np.vstack([np.zeros((20, 2)), B])
     assert np.allclose(R.T @ z, expected, rtol=0, atol=tolerance("float64", 400, 100.0))
 
 

@@ -20,7 +20,8 @@ from ._shared import (
 )
 
 _KINDS = (
-    "auto", "gaussian", "rademacher", "sparse-jl", "sparse-sign", "countsketch", "less", "srht", "srct", "pooled", "rows",
+    "auto", "gaussian", "rademacher", "sparse-jl", "sparse-sign", "countsketch", "less", "srht", "srct", "pooled",
+    "rows",
 )  # fmt: skip
 
 

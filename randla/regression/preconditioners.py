@@ -204,7 +204,7 @@ def _sketch_of_products(C: LinearMap, S: Any, roots: Any) -> Any:
 
 
 def factor_of_sketch(SC: Any, SB: Any, columns: Any, damp: float, *, precision: float) -> tuple[Any, Any, Any]:
-    """(R, Q^* SB, scale): the triangular factor of ``[SC columns; damp I]`` with its columns scaled to unit norm.
+    """(R, Q^* SB, scale): the triangular factor of ``[damp I; SC columns]`` with its columns scaled to unit norm.
 
     A factor of the leading rows makes the others well-conditioned, and the Gram matrix of these completes it, which
     runs at the speed of GEMM; where the leading rows lack a direction, all rows are factored by Householder.
@@ -213,13 +213,15 @@ def factor_of_sketch(SC: Any, SB: Any, columns: Any, damp: float, *, precision: 
     M = SC if columns is None else SC * xp.astype(columns, SC.dtype)[:, 0][None, :]
     if SB is None:
         SB = xp.zeros((M.shape[0], 0), dtype=M.dtype, device=device_of(M))
-    if damp > 0.0:
-        M = xp.concat([M, damp * xp.eye(n, dtype=M.dtype, device=device_of(M))], axis=0)
-        SB = xp.concat([SB, xp.zeros((n, SB.shape[1]), dtype=SB.dtype, device=device_of(M))], axis=0)
+    leading = LEADING * n
+    if damp > 0.0:  # first, since these rows may be larger than the sketch
+        M = xp.concat([damp * xp.eye(n, dtype=M.dtype, device=device_of(M)), M], axis=0)
+        SB = xp.concat([xp.zeros((n, SB.shape[1]), dtype=SB.dtype, device=device_of(M)), SB], axis=0)
+        leading += n
     squares = xp.sum(xp.abs(M) ** 2, axis=0)
     scale = xp.sqrt(xp.where(squares > 0, squares, xp.ones_like(squares)))
     M = M / scale[None, :]
-    found = _factor_by_gram(M, SB, precision) if M.shape[0] >= 2 * LEADING * n else None
+    found = _factor_by_gram(M, SB, leading, precision) if M.shape[0] >= 2 * leading else None
     R, z = _factor_with_target(M, SB) if found is None else found
     return R, z, scale[:, None]
 
@@ -233,14 +235,14 @@ def _factor_with_target(M: Any, B: Any) -> tuple[Any, Any]:
     return R[:rows, :n], R[:rows, n:]
 
 
-def _factor_by_gram(M: Any, B: Any, precision: float) -> tuple[Any, Any] | None:
+def _factor_by_gram(M: Any, B: Any, leading: int, precision: float) -> tuple[Any, Any] | None:
     """`_factor_with_target` by a factor of the leading rows and a Gram matrix of the rest; None where that fails."""
     xp, n = array_namespace(M), M.shape[1]
-    first, z = _factor_with_target(M[: LEADING * n, :], B[: LEADING * n, :])
+    first, z = _factor_with_target(M[:leading, :], B[:leading, :])
     pivots = xp.abs(xp.linalg.diagonal(first))
     if not float(xp.min(pivots)) > 1e3 * precision * float(xp.max(pivots)):
         return None
-    W = _right_divided(M[LEADING * n :, :], first, xp)
+    W = _right_divided(M[leading:, :], first, xp)
     eye = xp.eye(n, dtype=M.dtype, device=device_of(M))
     try:
         second = adjoint(xp.linalg.cholesky(eye + xp.matmul(adjoint(W), W)))
@@ -248,17 +250,17 @@ def _factor_by_gram(M: Any, B: Any, precision: float) -> tuple[Any, Any] | None:
         return None
     if not float(xp.max(xp.abs(second))) < LARGEST_GROWTH:
         return None
-    z = z + xp.matmul(adjoint(W), B[LEADING * n :, :])
+    z = z + xp.matmul(adjoint(W), B[leading:, :])
     return xp.matmul(second, first), xp.linalg.solve(adjoint(second), z)
 
 
 def _right_divided(M: Any, R: Any, xp: Any) -> Any:
-    """M R^-1 for a triangular R; the memory of M may be used."""
+    """M R^-1 for a triangular R."""
     if is_numpy_namespace(xp):
         from scipy.linalg.blas import get_blas_funcs
 
         (trsm,) = get_blas_funcs(("trsm",), (R, M))
-        return trsm(1.0, R.T, M.T, lower=1, overwrite_b=1).T  # the transposes are views in the order that BLAS wants
+        return trsm(1.0, R.T, M.T, lower=1).T  # the transposes are views in the order that BLAS wants
     return xp.matmul(M, xp.linalg.solve(R, xp.eye(R.shape[0], dtype=R.dtype, device=device_of(R))))
 
 
