@@ -314,8 +314,10 @@ def _well_conditioned(C: LinearMap, columns: Any, weights: Any, damp: float, key
     M = M if columns is None else M * columns[:, 0][None, :]
     note = f"a sample of {TALL * n} rows"
     rate = factors.rate_of(n, TALL * n)
-    pre = factors.from_gram(factors.gram_of(M, damp), precision=factors.precision_of(C), rate=rate, note=note)
-    return pre if pre is not None and pre.condition < WELL_CONDITIONED else None
+    precision = factors.precision_of(C)
+    return factors.from_gram(
+        factors.gram_of(M, damp), precision=precision, rate=rate, note=note, limit=WELL_CONDITIONED
+    )
 
 
 def _told(pre: factors.Preconditioner | None) -> str:
