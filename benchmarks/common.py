@@ -39,6 +39,8 @@ class Sizes:
     absolute: tuple[int, int]
     tables: tuple[int, int, int, int]
     tensor: tuple[int, int, int]
+    interpolative: tuple[int, int, int]  # rows, columns, rank
+    kernel: tuple[int, int, int]  # points, dimensions, components
 
 
 FULL = Sizes(
@@ -52,6 +54,8 @@ FULL = Sizes(
     absolute=(20_000, 8),
     tables=(20_000, 500, 400, 20),
     tensor=(20_000, 100, 1024),
+    interpolative=(4_000, 3_000, 100),
+    kernel=(30_000, 20, 1_000),
 )
 QUICK = Sizes(
     tall=((40_000, 64), (8_000, 512)),
@@ -64,6 +68,8 @@ QUICK = Sizes(
     absolute=(3_000, 8),
     tables=(2_000, 50, 40, 20),
     tensor=(2_000, 50, 256),
+    interpolative=(800, 600, 40),
+    kernel=(3_000, 20, 200),
 )
 
 

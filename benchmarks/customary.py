@@ -144,3 +144,20 @@ def _solved(found: Any) -> np.ndarray:
 def polynomial_sketch(X: np.ndarray, degree: int, n_components: int) -> np.ndarray:
     """scikit-learn's features of the polynomial kernel."""
     return PolynomialCountSketch(degree=degree, n_components=n_components, random_state=0).fit_transform(X)
+
+
+def interp_decomp(A: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """SciPy's interpolative decomposition of fixed rank, as indices and coefficients of all columns."""
+    from scipy.linalg.interpolative import interp_decomp as decompose
+
+    order, projection = decompose(A, rank, rng=np.random.default_rng(0))
+    X = np.empty((rank, A.shape[1]))
+    X[:, order[:rank]], X[:, order[rank:]] = np.eye(rank), projection
+    return order[:rank], X
+
+
+def sklearn_nystroem(X: np.ndarray, rank: int) -> np.ndarray:
+    """scikit-learn's features of a Gaussian kernel."""
+    from sklearn.kernel_approximation import Nystroem
+
+    return Nystroem(gamma=1.0 / X.shape[1], n_components=rank, random_state=0).fit_transform(X)

@@ -20,8 +20,16 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from ._results import ConvergenceError as ConvergenceError
     from ._results import ConvergenceWarning as ConvergenceWarning
     from ._results import Status as Status
+    from .cur_scoring import CURScorer as CURScorer
+    from .cur_scoring import TopItems as TopItems
+    from .cur_scoring import adaptive_topk as adaptive_topk
+    from .estimators import ColumnSubsetSelector as ColumnSubsetSelector
     from .estimators import GaussianProjection as GaussianProjection
+    from .estimators import IncrementalSVD as IncrementalSVD
+    from .estimators import KernelRidgePCG as KernelRidgePCG
     from .estimators import LpRegressor as LpRegressor
+    from .estimators import Nystroem as Nystroem
+    from .estimators import NystromRidge as NystromRidge
     from .estimators import PolynomialTensorSketch as PolynomialTensorSketch
     from .estimators import RowSampler as RowSampler
     from .estimators import SketchedLinearRegression as SketchedLinearRegression
@@ -35,6 +43,32 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from .lowrank import eigh as eigh
     from .lowrank import range_finder as range_finder
     from .lowrank import svd as svd
+    from .lowrank.cur import CURResult as CURResult
+    from .lowrank.cur import cur as cur
+    from .lowrank.generalized import generalized_nystrom as generalized_nystrom
+    from .lowrank.interpolative import InterpolativeResult as InterpolativeResult
+    from .lowrank.interpolative import TwoSidedInterpolativeResult as TwoSidedInterpolativeResult
+    from .lowrank.interpolative import interpolative as interpolative
+    from .lowrank.interpolative import interpolative_two_sided as interpolative_two_sided
+    from .lowrank.kernel_functions import KernelMatrix as KernelMatrix
+    from .lowrank.leave_one_out import JackknifeResult as JackknifeResult
+    from .lowrank.leave_one_out import LeaveOneOutError as LeaveOneOutError
+    from .lowrank.leave_one_out import jackknife_nystrom as jackknife_nystrom
+    from .lowrank.leave_one_out import jackknife_svd as jackknife_svd
+    from .lowrank.leave_one_out import nystrom_error as nystrom_error
+    from .lowrank.leave_one_out import range_error as range_error
+    from .lowrank.nystrom import nystrom as nystrom
+    from .lowrank.projectors import ObliqueProjector as ObliqueProjector
+    from .lowrank.projectors import core_matrix as core_matrix
+    from .lowrank.psd_solvers import PsdSolveResult as PsdSolveResult
+    from .lowrank.psd_solvers import nystrom_preconditioner as nystrom_preconditioner
+    from .lowrank.psd_solvers import solve_psd as solve_psd
+    from .lowrank.rpcholesky import NystromResult as NystromResult
+    from .lowrank.rpcholesky import rpcholesky as rpcholesky
+    from .lowrank.selection import ColumnSelection as ColumnSelection
+    from .lowrank.selection import select_columns as select_columns
+    from .lowrank.two_sided import TwoSidedFactorization as TwoSidedFactorization
+    from .lowrank.two_sided import as_two_sided as as_two_sided
     from .operators import LESS as LESS
     from .operators import SRCT as SRCT
     from .operators import SRHT as SRHT
@@ -62,6 +96,8 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from .regression import choose_lstsq as choose_lstsq
     from .regression import lp_regression as lp_regression
     from .regression import lstsq as lstsq
+    from .regression.kernel_ridge import KernelRidgeResult as KernelRidgeResult
+    from .regression.kernel_ridge import kernel_ridge as kernel_ridge
     from .sampling import CoordinatedSample as CoordinatedSample
     from .sampling import JoinRegressionResult as JoinRegressionResult
     from .sampling import JoinResult as JoinResult
@@ -83,6 +119,40 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from .sampling import sample_rows as sample_rows
     from .sampling import select_rows as select_rows
     from .sampling import total_sensitivity as total_sensitivity
+    from .streaming import CovarianceSketch as CovarianceSketch
+    from .streaming import FrequentDirections as FrequentDirections
+    from .streaming import FrequentDirectionsRidge as FrequentDirectionsRidge
+    from .streaming import StreamingRidgeResult as StreamingRidgeResult
+    from .streaming import StreamingSVD as StreamingSVD
+    from .structured import GramAccumulator as GramAccumulator
+    from .structured import OrthobasisProjector as OrthobasisProjector
+    from .structured import PairResult as PairResult
+    from .structured import RankChoice as RankChoice
+    from .structured import RankSelection as RankSelection
+    from .structured import SparseProduct as SparseProduct
+    from .structured import WeightedResult as WeightedResult
+    from .structured import allocate_ranks as allocate_ranks
+    from .structured import choose_rank as choose_rank
+    from .structured import compress_pair_cr as compress_pair_cr
+    from .structured import compress_pair_nystrom as compress_pair_nystrom
+    from .structured import compress_pair_svd as compress_pair_svd
+    from .structured import hadamard_projections as hadamard_projections
+    from .structured import hierarchical_factorize as hierarchical_factorize
+    from .structured import monarch_project as monarch_project
+    from .structured import palm4msa as palm4msa
+    from .structured import select_ranks as select_ranks
+    from .structured import weighted_low_rank as weighted_low_rank
+    from .structured import weighted_svd as weighted_svd
+    from .traces import DiagonalResult as DiagonalResult
+    from .traces import LogdetResult as LogdetResult
+    from .traces import NormResult as NormResult
+    from .traces import TraceResult as TraceResult
+    from .traces import diagonal as diagonal
+    from .traces import logdet as logdet
+    from .traces import norm_estimate as norm_estimate
+    from .traces import row_norms as row_norms
+    from .traces import trace as trace
+    from .updating import UpdatableSVD as UpdatableSVD
 
 __version__ = "0.1.0"
 
@@ -158,6 +228,76 @@ _HOMES = {
     "LpRegressor": "estimators",
     "RowSampler": "estimators",
     "PolynomialTensorSketch": "estimators",
+    "TwoSidedFactorization": "lowrank.two_sided",
+    "as_two_sided": "lowrank.two_sided",
+    "core_matrix": "lowrank.projectors",
+    "ObliqueProjector": "lowrank.projectors",
+    "generalized_nystrom": "lowrank.generalized",
+    "nystrom": "lowrank.nystrom",
+    "rpcholesky": "lowrank.rpcholesky",
+    "NystromResult": "lowrank.rpcholesky",
+    "KernelMatrix": "lowrank.kernel_functions",
+    "nystrom_preconditioner": "lowrank.psd_solvers",
+    "solve_psd": "lowrank.psd_solvers",
+    "PsdSolveResult": "lowrank.psd_solvers",
+    "select_columns": "lowrank.selection",
+    "ColumnSelection": "lowrank.selection",
+    "interpolative": "lowrank.interpolative",
+    "interpolative_two_sided": "lowrank.interpolative",
+    "InterpolativeResult": "lowrank.interpolative",
+    "TwoSidedInterpolativeResult": "lowrank.interpolative",
+    "cur": "lowrank.cur",
+    "CURResult": "lowrank.cur",
+    "range_error": "lowrank.leave_one_out",
+    "nystrom_error": "lowrank.leave_one_out",
+    "jackknife_svd": "lowrank.leave_one_out",
+    "jackknife_nystrom": "lowrank.leave_one_out",
+    "LeaveOneOutError": "lowrank.leave_one_out",
+    "JackknifeResult": "lowrank.leave_one_out",
+    "CURScorer": "cur_scoring",
+    "adaptive_topk": "cur_scoring",
+    "TopItems": "cur_scoring",
+    "FrequentDirections": "streaming",
+    "FrequentDirectionsRidge": "streaming",
+    "StreamingSVD": "streaming",
+    "CovarianceSketch": "streaming",
+    "StreamingRidgeResult": "streaming",
+    "UpdatableSVD": "updating",
+    "weighted_svd": "structured",
+    "weighted_low_rank": "structured",
+    "WeightedResult": "structured",
+    "choose_rank": "structured",
+    "RankChoice": "structured",
+    "select_ranks": "structured",
+    "RankSelection": "structured",
+    "allocate_ranks": "structured",
+    "monarch_project": "structured",
+    "palm4msa": "structured",
+    "hierarchical_factorize": "structured",
+    "hadamard_projections": "structured",
+    "SparseProduct": "structured",
+    "OrthobasisProjector": "structured",
+    "compress_pair_nystrom": "structured",
+    "compress_pair_cr": "structured",
+    "compress_pair_svd": "structured",
+    "PairResult": "structured",
+    "GramAccumulator": "structured",
+    "trace": "traces",
+    "TraceResult": "traces",
+    "diagonal": "traces",
+    "DiagonalResult": "traces",
+    "row_norms": "traces",
+    "logdet": "traces",
+    "LogdetResult": "traces",
+    "norm_estimate": "traces",
+    "NormResult": "traces",
+    "kernel_ridge": "regression.kernel_ridge",
+    "KernelRidgeResult": "regression.kernel_ridge",
+    "Nystroem": "estimators",
+    "NystromRidge": "estimators",
+    "KernelRidgePCG": "estimators",
+    "ColumnSubsetSelector": "estimators",
+    "IncrementalSVD": "estimators",
 }
 _SUBMODULES = ("datasets", "diagnostics", "plot")
 

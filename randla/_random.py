@@ -48,6 +48,8 @@ class Stream(IntEnum):
     COORDINATED = 10
     POISSON = 11
     POOL = 12
+    RACE = 13
+    RACE_TAIL = 14
 
 
 def philox(counter: np.ndarray, lo: int, hi: int) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 from array_api_compat import array_namespace, is_array_api_obj
 
+from ._arrays import is_sparse
+
 
 class ConvergenceWarning(RuntimeWarning):
     """A result did not reach what was asked for; its `status` says why and what to change."""
@@ -60,7 +62,9 @@ class Result:
         parts = []
         for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
             value = getattr(self, field.name)
-            if is_array_api_obj(value):
+            if is_sparse(value):
+                parts.append(f"{field.name}: {value.format} {value.dtype} {tuple(value.shape)}, {value.nnz} stored")
+            elif is_array_api_obj(value):
                 xp = array_namespace(value).__name__.rsplit(".", 1)[-1]
                 parts.append(f"{field.name}: {xp} {value.dtype} {tuple(value.shape)}")
             elif isinstance(value, float):

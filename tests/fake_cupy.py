@@ -28,13 +28,14 @@ HERE = Path(__file__).parent
 DTYPES = {
     "i64": ("int64",), "u32": ("uint32",), "int": ("int32",), "signed char": ("int8",), "double": ("float64",),
 }  # fmt: skip
-SCALARS = {"int64": ctypes.c_int64, "uint32": ctypes.c_uint32}
+SCALARS = {"int64": ctypes.c_int64, "uint32": ctypes.c_uint32, "float64": ctypes.c_double}
 REALS = {"float": ("float32", "complex64"), "double": ("float64", "complex128")}
 
 #: What CuPy calls like NumPy does; names that no launcher uses are left out, so that a new one is noticed.
 NAMES = (
-    "arange", "asarray", "ascontiguousarray", "cumsum", "diff", "dtype", "empty", "float32", "float64", "int8", "int32",
-    "int64", "searchsorted", "uint32", "zeros",
+    "arange", "argpartition", "argsort", "array", "asarray", "ascontiguousarray", "cumsum", "diff", "dtype", "empty",
+    "float32", "float64", "full", "inf", "int32", "int64", "int8", "isfinite", "searchsorted", "take_along_axis",
+    "uint32", "where", "zeros",
 )  # fmt: skip
 
 

@@ -174,6 +174,7 @@ def test_register_of_streams() -> None:
     assert {stream.name: stream.value for stream in Stream} == {
         "SPARSE_SIGN": 0, "GAUSSIAN": 1, "SAMPLE": 2, "FOLD": 3, "RADEMACHER": 4, "SPARSE_JL": 5, "LESS": 6,
         "TRIGONOMETRIC_SIGN": 7, "PERMUTATION": 8, "BLOCK_SIGN": 9, "COORDINATED": 10, "POISSON": 11, "POOL": 12,
+        "RACE": 13, "RACE_TAIL": 14,
     }  # fmt: skip
     assert len(Stream.__members__) == len(set(Stream)), "an alias would share its number"
 

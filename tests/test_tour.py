@@ -219,7 +219,9 @@ def test_word_table_has_columns_of_length_one(monkeypatch) -> None:
 
 def test_jobs_are_found_in_order() -> None:
     names = [job.name for job in find_jobs()]
-    assert names == ["patches", "words", "digits", "colours", "tables"]
+    assert names == [
+        "patches", "words", "chosen_words", "digits", "kernel-digits", "colours", "tables", "stream-svd",
+    ]  # fmt: skip
     assert len(set(names)) == len(names)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .contest import Contest, Job, Pair
-from .lowrank import svd_dense, svd_sparse
+from .lowrank import interpolative, nystroem, svd_dense, svd_sparse, svd_update
 from .regression import lp, lstsq_easy, lstsq_hard
 from .sampling import leverage, products, tensor_sketch
 from .sketches import countsketch, csr_product, gaussian, philox, sparse_sign, srht
@@ -20,6 +20,9 @@ JOBS: dict[str, Job] = {
     "csr-product": csr_product,
     "svd-dense": svd_dense,
     "svd-sparse": svd_sparse,
+    "interpolative": interpolative,
+    "svd-update": svd_update,
+    "nystroem": nystroem,
     "lstsq-hard": lstsq_hard,
     "lstsq-easy": lstsq_easy,
     "leverage": leverage,

@@ -6,6 +6,8 @@ CuPy is imported by the call that needs it, and a kernel is compiled at its firs
 from __future__ import annotations
 
 from .hadamard import block_srht_adjoint, block_srht_apply, srht_adjoint, srht_apply
+from .kernel_tiles import kernel_tile
+from .pivots import greedy_pivots, race_candidates, race_pivots, store_columns
 from .products import csr_matmul, csr_rmatmul
 from .regression import csr_normal_products, csr_normal_residual, normal_products, normal_residual
 from .sampling import csr_row_power_sums, row_power_sums, uniforms_at
@@ -25,8 +27,9 @@ from .tables import (
 
 __all__ = [
     "block_srht_adjoint", "block_srht_apply", "csr_matmul", "csr_normal_products", "csr_normal_residual", "csr_rmatmul",
-    "csr_row_power_sums", "distinct_rows", "gather_rows", "gaussian_table", "less_table", "normal_products",
-    "normal_residual", "philox_words", "rademacher_table", "row_power_sums", "scatter_columns", "scatter_columns_csr",
-    "scatter_rows", "scatter_rows_csr", "sign_bits", "sparse_jl_table", "sparse_sign_table", "srht_adjoint",
-    "srht_apply", "uniform_rows", "uniforms", "uniforms_at",
+    "csr_row_power_sums", "distinct_rows", "gather_rows", "gaussian_table", "greedy_pivots", "kernel_tile",
+    "less_table", "normal_products", "normal_residual", "philox_words", "race_candidates", "race_pivots",
+    "rademacher_table", "row_power_sums", "scatter_columns", "scatter_columns_csr", "scatter_rows", "scatter_rows_csr",
+    "sign_bits", "sparse_jl_table", "sparse_sign_table", "srht_adjoint", "srht_apply", "store_columns", "uniform_rows",
+    "uniforms", "uniforms_at",
 ]  # fmt: skip

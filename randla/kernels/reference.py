@@ -6,6 +6,8 @@ A ragged table is (pointers, packed): the entries of item i are ``packed[pointer
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from array_api_compat import array_namespace
 
@@ -354,10 +356,123 @@ def csr_row_power_sums(data, indptr, power):
     return out
 
 
+# --- kernel matrices ----------------------------------------------------------------------------------------------
+
+
+def kernel_tile(name, X, Y, gamma, coef0, degree):
+    """Kernel of the rows x of X (m, d) with the rows y of Y (n, d), both of one real dtype; (m, n).
+
+    With r = ||x - y||: "linear" <x, y>, "polynomial" (gamma <x, y> + coef0)**degree, "rbf" exp(-gamma r**2),
+    "laplacian" exp(-gamma ||x - y||_1), "matern32" (1 + s) exp(-s) for s = sqrt(3) gamma r, and "matern52"
+    (1 + s + s**2 / 3) exp(-s) for s = sqrt(5) gamma r.  Any array namespace.
+    """
+    xp = array_namespace(X)
+    if name in ("linear", "polynomial"):
+        products = xp.matmul(X, Y.mT)
+        return products if name == "linear" else (gamma * products + coef0) ** degree
+    differences = X[:, None, :] - Y[None, :, :]
+    if name == "laplacian":
+        return xp.exp(-gamma * xp.sum(xp.abs(differences), axis=2))
+    squares = xp.sum(differences**2, axis=2)
+    if name == "rbf":
+        return xp.exp(-gamma * squares)
+    s = math.sqrt(3 if name == "matern32" else 5) * gamma * xp.sqrt(squares)
+    return (1 + s + (s**2 / 3 if name == "matern52" else 0)) * xp.exp(-s)
+
+
+# --- pivots -------------------------------------------------------------------------------------------------------
+
+
+def race_candidates(key, start, stop, weights, count):
+    """The `count` first arrivals of the races start..stop-1 between the indices of `weights` (n,), float64.
+
+    In race s, index j arrives at the time E(s, j) / weights[j], with independent E ~ Exp(1): it is the first with
+    probability weights[j] / sum(weights), and lowering other weights does not change its time.  E = -log(1 - U), where
+    U = (w + (h + 1/2) / 2**52) / 2**32 with word j % 4 of (index s, lane j // 4) and 52 bits h of (index j, lane s) of
+    another stream.  Returns indices, int64 (stop - start, count), and times, float64, by ascending time; -1 and
+    infinity where fewer weights are positive.
+    """
+    n, s = len(weights), np.arange(start, stop, dtype=np.uint64)[:, None]
+    lanes = np.arange(-(-n // 4), dtype=np.uint64)
+    w = words(key, Stream.RACE, s, lanes).reshape(stop - start, 4 * len(lanes))[:, :n].astype(np.float64)
+    tail = words(key, Stream.RACE_TAIL, np.arange(n, dtype=np.uint64), s).astype(np.uint64)
+    h = (tail[..., 0] >> np.uint64(5)) * np.uint64(2**25) + (tail[..., 1] >> np.uint64(7))
+    arrivals = -np.log1p(-(w + (h.astype(np.float64) + 0.5) / 2.0**52) / 2.0**32)
+    index, times = np.full((stop - start, count), -1, np.int64), np.full((stop - start, count), np.inf)
+    running = np.flatnonzero(np.asarray(weights) > 0)
+    if np.isfinite(np.sum(weights)):
+        for r, row in enumerate(arrivals):
+            found = row[running] / weights[running]
+            order = np.argsort(found, kind="stable")[:count]
+            index[r, : len(order)], times[r, : len(order)] = running[order], found[order]
+    return index, times
+
+
+def _eliminate(H, L, d, p, a):
+    """Column a of the factor from pivot p, and the diagonal after it."""
+    root = math.sqrt(d[p])
+    L[:, a] = (H[p] - L[:, :a] @ L[p, :a]) / root
+    d -= L[:, a] ** 2
+    L[p, a], d[p] = root, 0.0
+
+
+def race_pivots(H, d, index, times, floor):
+    """Pivots of Cholesky factorisation of H (b, b) that win races run with the weights d (b,) before it.
+
+    Row s of `index` and `times` (s, q) are the first arrivals of race s, as positions in H.  The winner of race s is
+    the first by the weights d that are left by the pivots before it, where d[j] <= floor[j] counts as none.  It ends
+    where an index behind the list could have come first.  Returns chosen, int64 (s,), ended by -1, and L (b, s): H less
+    L L^T has diagonal d, and L[chosen] is lower triangular.
+    """
+    H, now = np.asarray(H), np.array(d)
+    chosen, L = np.full(len(index), -1, np.int64), np.zeros((len(H), len(index)))
+    for s in range(len(index)):
+        mine = index[s][index[s] >= 0]
+        alive = now[mine] > floor[mine]
+        arrivals = np.full(len(mine), np.inf)
+        arrivals[alive] = times[s, : len(mine)][alive] * d[mine[alive]] / now[mine[alive]]
+        first = int(np.argmin(arrivals)) if alive.any() else -1
+        if first < 0 or (len(mine) == index.shape[1] and times[s, -1] < arrivals[first]):
+            break
+        chosen[s] = mine[first]
+        _eliminate(H, L, now, chosen[s], s)
+    return chosen, L
+
+
+def greedy_pivots(H, d, floor, share):
+    """Largest pivots of H (b, b) with the diagonal d until what is left of its sum is at most `share` of it.
+
+    Returns chosen, int64 (b,), ended by -1, and L (b, b): H less L L^T has diagonal d, L[chosen] is lower triangular.
+    """
+    H, now = np.asarray(H), np.array(d)
+    chosen, L = np.full(len(H), -1, np.int64), np.zeros((len(H), len(H)))
+    limit = share * np.sum(now)
+    for a in range(len(H)):
+        p = int(np.argmax(now))
+        if not (now[p] > floor[p] and np.sum(now) > limit):
+            break
+        _eliminate(H, L, now, p, a)
+        now[now <= floor] = 0.0
+        chosen[a] = p
+    return chosen, L
+
+
+def store_columns(start, first, tile, floor, F, d):
+    """F[start + r, first + c] = tile[c, r], and the squares of these columns are taken from d, float64.
+
+    What is left of d at or below `floor` becomes zero.  Any array namespace.
+    """
+    xp, rows = array_namespace(F), slice(start, start + tile.shape[1])
+    F[rows, first : first + tile.shape[0]] = tile.mT
+    left = d[rows] - xp.sum(xp.astype(tile, xp.float64) ** 2, axis=0)
+    d[rows] = xp.where(left <= floor[rows], xp.zeros_like(left), left)
+
+
 __all__ = [
     "block_srht_adjoint", "block_srht_apply", "csr_matmul", "csr_normal_products", "csr_normal_residual", "csr_rmatmul",
-    "csr_row_power_sums", "distinct_rows", "gather_rows", "gaussian_table", "less_table", "normal_products",
-    "normal_residual", "philox_words", "rademacher_table", "row_power_sums", "scatter_columns", "scatter_columns_csr",
-    "scatter_rows", "scatter_rows_csr", "sign_bits", "sparse_jl_table", "sparse_sign_table", "srht_adjoint",
-    "srht_apply", "uniform_rows", "uniforms", "uniforms_at",
+    "csr_row_power_sums", "distinct_rows", "gather_rows", "gaussian_table", "greedy_pivots", "kernel_tile",
+    "less_table", "normal_products", "normal_residual", "philox_words", "race_candidates", "race_pivots",
+    "rademacher_table", "row_power_sums", "scatter_columns", "scatter_columns_csr", "scatter_rows", "scatter_rows_csr",
+    "sign_bits", "sparse_jl_table", "sparse_sign_table", "srht_adjoint", "srht_apply", "store_columns", "uniform_rows",
+    "uniforms", "uniforms_at",
 ]  # fmt: skip

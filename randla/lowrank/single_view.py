@@ -13,11 +13,11 @@ from .._arrays import as_matrix, floating_dtype, is_sparse, namespace_of, real_d
 from .._checks import check_integer
 from .._random import Key
 from .._results import Status
-from ..diagnostics import CONFIDENCE, PROBES, probe_factor
+from ..diagnostics import CONFIDENCE, probe_factor
 from ..linear_maps import OperatorMap, _Blocked, as_linear_map, column_sums, squared
-from ..operators import Gaussian, SparseSign
-from .orthonormal import NonfiniteError, adjoint, core_dtype, core_svd, orthonormalize_owned
+from .orthonormal import NonfiniteError
 from .results import LowRankResult, signed
+from .three_sketches import filled, sketches, solve_core
 
 _ANY = 2**62  # rows of a stream whose length is not known: a table of a sketch does not depend on it
 
@@ -82,13 +82,8 @@ class _View:
 
     def __init__(self, rank: int, n: int, key: Key, center: bool) -> None:
         k = 4 * rank + 1
-        s = 2 * k + 1
         self.rank, self.n, self.center, self.m, self.squares = rank, n, center, 0, 0.0
-        self.upsilon = SparseSign(k, _ANY, nnz=min(4, k), rng=key.fold("rows"))
-        self.phi = SparseSign(s, _ANY, nnz=min(4, s), rng=key.fold("core rows"))
-        self.theta = Gaussian(PROBES, _ANY, rng=key.fold("probe"))
-        self.omega = SparseSign(k, n, nnz=min(4, k), rng=key.fold("columns")) if k < n else None
-        self.psi = SparseSign(s, n, nnz=min(4, s), rng=key.fold("core columns")) if s < n else None
+        self.sketches = sketches(k, 2 * k + 1, _ANY, n, key)
         self.sums: dict[str, Any] = {}
         self.Y: list[Any] = []
 
@@ -97,25 +92,22 @@ class _View:
         xp = namespace_of(B)
         self.m = max(self.m, start + B.shape[0])
         self.squares += squared(B, xp)
-        columns = self._dense(B) if self.psi is None else self.psi.rmatmul(B)
-        self.Y.append(self._dense(B) if self.omega is None else self.omega.rmatmul(B))
+        S = self.sketches
+        columns = S.psi.rmatmul(B)
+        self.Y.append(S.omega.rmatmul(B))
         parts = {
-            "X": self.upsilon.matmul(B, start=start),
-            "Z": self.phi.matmul(columns, start=start),
-            "E": self.theta.matmul(B, start=start),
+            "X": S.upsilon.matmul(B, start=start),
+            "Z": S.phi.matmul(columns, start=start),
+            "E": S.theta.matmul(B, start=start),
         }
         if self.center:
             where = device_of(B.data if is_sparse(B) else B)
             ones = xp.ones((B.shape[0], 1), dtype=B.dtype, device=where)
             parts["mean"] = column_sums(B, xp)
-            for name, S in (("X1", self.upsilon), ("Z1", self.phi), ("E1", self.theta)):
-                parts[name] = S.matmul(ones, start=start)
+            for name, side in (("X1", S.upsilon), ("Z1", S.phi), ("E1", S.theta)):
+                parts[name] = side.matmul(ones, start=start)
         for name, part in parts.items():
             self.sums[name] = self.sums[name] + part if name in self.sums else part
-
-    @staticmethod
-    def _dense(B: Any) -> Any:
-        return B.toarray() if is_sparse(B) else B
 
     def _centred(self, xp: Any) -> tuple[Any, Any, Any, Any, Any]:
         Y = self.Y[0] if len(self.Y) == 1 else xp.concat(self.Y, axis=0)
@@ -123,7 +115,7 @@ class _View:
         if not self.center:
             return X, Y, Z, E, None
         mean = self.sums["mean"] / self.m
-        across = [mean if S is None else S.matmul(mean[:, None])[:, 0] for S in (self.omega, self.psi)]
+        across = [side.matmul(mean[:, None])[:, 0] for side in (self.sketches.omega, self.sketches.psi)]
         self.squares = max(0.0, self.squares - self.m * squared(mean[None, :], xp))
         X = X - self.sums["X1"] * mean[None, :]
         Z = Z - self.sums["Z1"] * across[1][None, :]
@@ -133,10 +125,8 @@ class _View:
         """Solve for the core and cut it to the rank."""
         xp = namespace_of(self.Y[0])
         X, Y, Z, E, mean = self._centred(xp)
-        core = core_dtype(Y.dtype, xp)
         try:
-            Q = orthonormalize_owned(xp.asarray(Y, copy=True)).Q
-            P = orthonormalize_owned(xp.asarray(adjoint(X), copy=True)).Q
+            U, s, Vh = solve_core(self.sketches, X, Y, Z, self.rank)
         except NonfiniteError:
             return self._result(
                 Y[:, :0],
@@ -146,17 +136,9 @@ class _View:
                 mean,
                 Status.NONFINITE,
             )
-        left = xp.astype(self.phi.matmul(Q), core)
-        right = xp.astype(P if self.psi is None else self.psi.matmul(P), core)
-        C = xp.matmul(xp.matmul(xp.linalg.pinv(left), xp.astype(Z, core)), adjoint(xp.linalg.pinv(right)))
-        W, s, Vh = core_svd(C)
-        r = min(self.rank, s.shape[0])
-        U = xp.matmul(Q, xp.astype(W[:, :r], Y.dtype))
-        V = xp.matmul(P, xp.astype(adjoint(Vh[:r, :]), Y.dtype))
-        s = xp.astype(s[:r], real_dtype(Y.dtype, xp))
-        residual = E - xp.matmul(self.theta.matmul(U) * s[None, :], adjoint(V))
-        U, V, s = _filled(U, V, s, self.rank - r)
-        U, Vh = signed(U, adjoint(V))
+        residual = E - xp.matmul(self.sketches.theta.matmul(U) * s[None, :], Vh)
+        U, s, Vh = filled(U, s, Vh, self.rank)
+        U, Vh = signed(U, Vh)
         error = math.sqrt(squared(residual, xp))
         # on a flat spectrum the noise of the sketches can outweigh what they caught: zero would be the better answer
         status = Status.CONVERGED if error**2 < self.squares or self.squares == 0.0 else Status.BREAKDOWN
@@ -171,15 +153,3 @@ class _View:
             error_kind="sketched", error_norm="frobenius", norm=norm, n_passes=1, n_matvecs=0, n_iter=1, history=(),
             status=status, mean=mean,
         )  # fmt: skip
-
-
-def _filled(U: Any, V: Any, s: Any, missing: int) -> tuple[Any, Any, Any]:
-    """Zero singular values with orthonormal vectors up to the rank asked for."""
-    if missing <= 0:
-        return U, V, s
-    xp, device = namespace_of(U), device_of(U)
-    grown = []
-    for B in (U, V):
-        fresh = xp.eye(B.shape[0], min(B.shape[0], missing + B.shape[1]), dtype=B.dtype, device=device)
-        grown.append(xp.concat([B, orthonormalize_owned(fresh, (B,)).Q[:, :missing]], axis=1))
-    return grown[0], grown[1], xp.concat([s, xp.zeros((missing,), dtype=s.dtype, device=device)])
