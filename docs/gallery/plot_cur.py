@@ -8,7 +8,7 @@ columns are good ones, and how should they be put together?
 """
 
 # %%
-# A matrix that is smooth and nothing more: the potential 1 / |x - y| between 400 points in one square and 400 in
+# A matrix that is smooth and nothing more: the potential ``1 / |x - y|`` between 400 points in one square and 400 in
 # another.  Its singular values fall by nine orders of magnitude within 24.
 
 import matplotlib.pyplot as plt

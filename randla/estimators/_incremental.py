@@ -214,7 +214,7 @@ class IncrementalSVD(Reducer):
 
     @property
     def components_(self) -> np.ndarray:
-        """Right singular vectors as rows, shape (n_components_, n_features)."""
+        """Right singular vectors as rows, shape ``(n_components_, n_features)``."""
         check_is_fitted(self)
         return self._formed.vectors(self.svd_, self.n_components_)
 
@@ -226,7 +226,7 @@ class IncrementalSVD(Reducer):
 
     @property
     def singular_values_(self) -> np.ndarray:
-        """Singular values, descending, shape (n_components_,)."""
+        """Singular values, descending, shape ``(n_components_,)``."""
         return self.svd_.s[: self.n_components_].astype(self._dtype)
 
     @property

@@ -152,7 +152,7 @@ def select_columns(
     -----
     Proved: pivots of adaptive randomized pivoting from a basis Q of the row space rebuild A with an expected squared
     error of ``(k + 1) ||A - A Q Q^*||_F**2`` [1]_; greedy pivots only within factors of ``2**k``, which do not occur.
-    Measured, error over that of the best rank-24 approximation, 400 x 400 kernel 1/|x - y| between two squares: the
+    Measured, error over that of the best rank-24 approximation, 400 x 400 kernel ``1/|x - y|`` between two squares: the
     table in ``docs/cur.md``.
 
     "indicator" is the residual of the sketch, raised by what its pivots have fitted of it, ``sqrt(l / (l - rank))``.

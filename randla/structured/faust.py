@@ -25,7 +25,7 @@ ORDERS = ("right-to-left", "left-to-right")
 
 @dataclass(frozen=True, repr=False)
 class SparseProduct(Result):
-    """A matrix as ``scale * factors[0] @ factors[1] @ ... @ factors[-1]``; a linear operator for SciPy as well.
+    """A matrix as a scaled product of sparse factors; a linear operator for SciPy as well.
 
     Attributes
     ----------
