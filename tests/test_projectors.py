@@ -404,8 +404,8 @@ def test_special_cases_agree(any_dtype: str, case: str) -> None:
 def test_cur_agrees(core: str) -> None:
     A = decaying(60, 50, 0.7 ** np.arange(20.0))
     result = cur(A, 6, core=core, rng=0)
-    C, R = A[:, result.columns], A[result.rows]
-    tests = {"left_test": result.rows, "right_test": result.columns} if core == "cross" else {}
+    C, R = A[:, result.column_indices], A[result.row_indices]
+    tests = {"left_test": result.row_indices, "right_test": result.column_indices} if core == "cross" else {}
     general = TwoSidedFactorization(C, core_matrix(A, C, R.T, **tests), R.T)
     assert np.linalg.norm(general.G - result.core) <= 1e-10 * np.linalg.norm(result.core)
     assert np.linalg.norm(general.to_dense() - result.to_dense()) <= 1e-10 * np.linalg.norm(A)

@@ -55,7 +55,7 @@ class CURResult(TwoSidedFactorization):
 
     Attributes
     ----------
-    columns, rows : int64 arrays, shape (rank,)
+    column_indices, row_indices : int64 arrays, shape (rank,)
         Their numbers, most important first; fewer than asked for where the rest of A is rounding.
     C : array or CSR matrix, shape (m, rank)
     R : array or CSR matrix, shape (rank, n)
@@ -69,8 +69,8 @@ class CURResult(TwoSidedFactorization):
         As in `TwoSidedFactorization`.
     """
 
-    columns: Any = None
-    rows: Any = None
+    column_indices: Any = None
+    row_indices: Any = None
     selection: str = "sketch-qr"
     core_kind: str = "optimal"
 
@@ -287,8 +287,8 @@ class _Task:
 
     def as_result(self, middle: _Middle, status: Status) -> CURResult:
         return CURResult(
-            middle.C, middle.G, middle.H, middle.left, middle.right, status=status, columns=middle.columns,
-            rows=middle.rows, selection=self.plan.method, core_kind=self.core,
+            middle.C, middle.G, middle.H, middle.left, middle.right, status=status, column_indices=middle.columns,
+            row_indices=middle.rows, selection=self.plan.method, core_kind=self.core,
         )  # fmt: skip
 
     def nothing(self) -> CURResult:

@@ -79,15 +79,17 @@ class InterpolativeResult(TwoSidedFactorization):
 
 @dataclass(frozen=True, repr=False)
 class TwoSidedInterpolativeResult(TwoSidedFactorization):
-    """Two-sided interpolative decomposition ``A ~ Z @ A[rows][:, columns] @ X``; iterates as ``rows, columns, Z, X``.
+    """Two-sided interpolative decomposition ``A ~ Z @ A[rows][:, columns] @ X``.
+
+    Iterates as ``row_indices, column_indices, Z, X``.
 
     Attributes
     ----------
-    rows, columns : int64 arrays, shape (rank,)
+    row_indices, column_indices : int64 arrays, shape (rank,)
     Z : array, shape (m, rank)
-        The identity on `rows`.
+        The identity on the chosen rows.
     X : array, shape (rank, n)
-        The identity on `columns`.
+        The identity on the chosen columns.
     selection, coefficients : str
     F, G, H : arrays
         Z, the block ``A[rows][:, columns]``, and ``X^*``.
@@ -95,14 +97,14 @@ class TwoSidedInterpolativeResult(TwoSidedFactorization):
         As in `TwoSidedFactorization`.
     """
 
-    rows: Any = None
-    columns: Any = None
+    row_indices: Any = None
+    column_indices: Any = None
     Z: Any = None
     X: Any = None
     selection: str = "sketch-qr"
     coefficients: str = "lstsq"
 
-    _factors: ClassVar[tuple[str, ...]] = ("rows", "columns", "Z", "X")
+    _factors: ClassVar[tuple[str, ...]] = ("row_indices", "column_indices", "Z", "X")
 
 
 def interpolative(
@@ -280,7 +282,8 @@ def interpolative_two_sided(
         order, columns, X, error, status = _nothing(A)
         rows, Z, G = order, columns, xp.zeros((0, 0), dtype=A.dtype, device=A.device)
     result = TwoSidedInterpolativeResult(
-        Z, G, adjoint(X), n_passes=A.n_passes, n_matvecs=A.n_matvecs, status=status, rows=rows, columns=order, Z=Z, X=X,
+        Z, G, adjoint(X), n_passes=A.n_passes, n_matvecs=A.n_matvecs, status=status, row_indices=rows,
+        column_indices=order, Z=Z, X=X,
         selection=selection, coefficients=coefficients, **told(error),
     )  # fmt: skip
     return warn_or_raise(result, on_failure, what="interpolative_two_sided")

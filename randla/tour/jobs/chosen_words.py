@@ -39,8 +39,8 @@ def _run(quick: bool, progress: Progress) -> Outcome:
     found, captured, rows = _compare(A, rank, progress, budget=0.2 if quick else 1.0)
     progress.step("choices of words")
     curves, sizes = _curves(A, captured, rank)
-    shares = added_shares(A, found.columns)
-    names = [str(words[j]) for j in found.columns]
+    shares = added_shares(A, found.column_indices)
+    names = [str(words[j]) for j in found.column_indices]
     count = min(_LARGEST, len(names))
     m, n = A.shape
     picture = Figure(
@@ -139,7 +139,7 @@ def _curves(A: Any, captured: np.ndarray, rank: int) -> tuple[dict[str, list[flo
 def _text_table(A: Any, found: Any, words: np.ndarray, quick: bool) -> Table:
     texts = read_docstrings(_PACKAGES[:3] if quick else _PACKAGES)  # kept from the first reading
     lines = []
-    for i in found.rows[:10]:
+    for i in found.row_indices[:10]:
         row = A[[int(i)], :]
         order = np.argsort(-row.data)[:6]
         begin = " ".join(texts[int(i)].split())
