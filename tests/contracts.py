@@ -76,6 +76,11 @@ def check(contract: Contract, module: ModuleType, **moves: Callable[..., Any]) -
 
 def contracts() -> Iterator[Contract]:
     """Every line of the table."""
+    from .contracts_binary import binary_contracts  # which is made of what stands here
+    from .contracts_completion import completion_contracts
+    from .contracts_nmf import nmf_contracts
+    from .contracts_symmetric import symmetric_contracts
+
     groups = (
         _table_contracts(),
         _scatter_contracts(),
@@ -85,6 +90,11 @@ def contracts() -> Iterator[Contract]:
         _regression_contracts(),
         _kernel_matrix_contracts(),
         _pivot_contracts(),
+        _moment_contracts(),
+        binary_contracts(),
+        completion_contracts(),
+        nmf_contracts(),
+        symmetric_contracts(),
     )
     return itertools.chain(*groups)
 
@@ -457,3 +467,28 @@ def _pivot_scale(H: np.ndarray, d: np.ndarray, *_: Any) -> tuple[int, tuple[floa
 
 def _store_scale(start: int, first: int, tile: np.ndarray, *rest: np.ndarray) -> tuple[int, float]:
     return len(tile) + 1, _norm(tile) + _norm(tile) ** 2 + _norm(rest[-1])
+
+
+# --- pairs of entries -------------------------------------------------------------------------------------------------
+
+
+def _moment_contracts() -> Iterator[Contract]:
+    """Few and many pairs, which are sorted and found; a column that every row has; no rows, no columns, no pairs."""
+    shapes = ((50, 12, 0.5), (300, 70, 0.02), (4, 1000, 0.01), (0, 5, 1.0), (5, 0, 1.0), (9, 4, 0.0), (7, 3, 1.0))
+    for (m, n, density), (n_groups, width), index in itertools.product(shapes, ((1, 1), (3, 4)), ("int32", "int64")):
+
+        def build(m=m, n=n, density=density, n_groups=n_groups, width=width, index=index):
+            rng = np.random.default_rng(12)
+            A = sp.random_array((m, n), density=density, rng=rng, format="csr")
+            A.sort_indices()
+            left, right = (rng.standard_normal((A.nnz, width)) for _ in range(2))
+            groups = rng.integers(0, n_groups, m)
+            return left, right, groups, A.indices.astype(index), A.indptr.astype(index), n, n_groups
+
+        case = f"{m}x{n}-{density}-{n_groups}-{width}-{index}"
+        yield Contract("pair_sums", case, build, None, "rounding", _pair_scale)
+
+
+def _pair_scale(left: np.ndarray, right: np.ndarray, groups: np.ndarray, *_: Any) -> tuple[int, tuple[float, ...]]:
+    size = float(np.abs(left).max(initial=0.0) * np.abs(right).max(initial=0.0)) * len(groups)
+    return max(1, len(groups)), (0.0, 0.0, size)

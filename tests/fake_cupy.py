@@ -34,8 +34,8 @@ REALS = {"float": ("float32", "complex64"), "double": ("float64", "complex128")}
 #: What CuPy calls like NumPy does; names that no launcher uses are left out, so that a new one is noticed.
 NAMES = (
     "arange", "argpartition", "argsort", "array", "asarray", "ascontiguousarray", "cumsum", "diff", "dtype", "empty",
-    "float32", "float64", "full", "inf", "int32", "int64", "int8", "isfinite", "searchsorted", "take_along_axis",
-    "uint32", "where", "zeros",
+    "flatnonzero", "float32", "float64", "full", "inf", "int32", "int64", "int8", "isfinite", "searchsorted",
+    "take_along_axis", "uint32", "where", "zeros",
 )  # fmt: skip
 
 
@@ -67,8 +67,9 @@ def host_text(code: str, *, threads: bool) -> str:
     for name, parameters in signatures(code).items():
         declared = ", ".join(f"{kind} {'*' * pointer}{label}" for kind, pointer, label in parameters)
         passed = ", ".join(label for _, _, label in parameters)
-        body = f"launch(grid, block, [=] {{ {name}({passed}); }});"
-        wrappers.append(f'extern "C" void host_{name}(unsigned grid, unsigned block, {declared}) {{ {body} }}')
+        body = f"launch(grid, block, [=] {{ {name}({passed}); }}, shared);"
+        team = "unsigned grid, unsigned block, unsigned shared"
+        wrappers.append(f'extern "C" void host_{name}({team}, {declared}) {{ {body} }}')
     header = (HERE / "cuda_on_host.hpp").read_text(encoding="utf-8").replace("#pragma once\n", "")
     return "\n".join([header, code, *wrappers])
 
@@ -117,16 +118,18 @@ class RawModule:
         function = getattr(self.library, f"host_{name}" if self.threads else name)
         parameters = self.signatures[name]
 
-        def call(grid: tuple[int], block: tuple[int], arguments: tuple) -> None:
+        def call(grid: tuple[int], block: tuple[int], arguments: tuple, *, shared_mem: int = 0) -> None:
             if not (1 <= grid[0] < 2**31 and 1 <= block[0] <= 1024):
                 raise ValueError(f"{name}: no device runs a grid of {grid} blocks of {block} threads")
+            if not 0 <= shared_mem <= 48 * 1024:
+                raise ValueError(f"{name}: no block has {shared_mem} bytes of shared memory unless it asks for them")
             if len(arguments) != len(parameters):
                 raise TypeError(f"{name} takes {len(parameters)} arguments, got {len(arguments)}")
             converted = [
                 self._convert(f"{name}, {label}", kind, pointer, value)
                 for (kind, pointer, label), value in zip(parameters, arguments, strict=True)
             ]
-            team = (ctypes.c_uint(grid[0]), ctypes.c_uint(block[0])) if self.threads else ()
+            team = tuple(map(ctypes.c_uint, (grid[0], block[0], shared_mem))) if self.threads else ()
             function(*team, *converted)
 
         return call

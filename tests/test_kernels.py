@@ -24,6 +24,7 @@ import randla
 from randla import Key, as_key, kernels
 from randla._random import Stream
 from randla.kernels import _philox, reference
+from randla.kernels.reference import sketching
 from randla.operators.sparse import _gap_thresholds
 
 from . import contracts
@@ -451,22 +452,22 @@ def test_gaussians_are_gaussian(seed: int) -> None:
 def test_gaussian_tail_ends_where_it_should() -> None:
     """The radius is finite for every word: u = (w >> 1 | 1) / 2**31 is at least 2**-31."""
     words = np.array([0, 1, 2, 3, 2**31, 2**32 - 1, 2**32 - 2], np.uint32)
-    radius = reference._radius(words)
+    radius = sketching._radius(words)
     assert np.all(np.isfinite(radius))
     assert radius.max() == pytest.approx(math.sqrt(62 * math.log(2)), rel=1e-6)
     assert radius.min() >= 0
-    cosine, sine = reference._circle(words)
+    cosine, sine = sketching._circle(words)
     assert np.all(np.abs(cosine**2 + sine**2 - 1) <= 8 * np.finfo(np.float32).eps)
 
 
 def test_box_muller_is_accurate() -> None:
     """The polynomials of the table against NumPy's functions in double precision: a few float32 roundings."""
     words = kernels.philox_words(KEY, Stream.GAUSSIAN, 0, 5000, 1)
-    radius = reference._radius(words[:, 0].copy()).astype(float)
+    radius = sketching._radius(words[:, 0].copy()).astype(float)
     u = (words[:, 0] >> 1 | 1).astype(float).astype(np.float32).astype(float) / 2**31
     exact = np.sqrt(-2 * np.log(u))
     assert np.all(np.abs(radius - exact) <= 4 * np.finfo(np.float32).eps * np.maximum(exact, 1))
-    cosine, sine = reference._circle(words[:, 1].copy())
+    cosine, sine = sketching._circle(words[:, 1].copy())
     low = (words[:, 1] << np.uint32(2)).view(np.int32) / 2.0**32
     angle = (words[:, 1] >> np.uint32(30)) * (np.pi / 2) + low * (np.pi / 2)
     for found, truth in ((cosine, np.cos(angle)), (sine, np.sin(angle))):

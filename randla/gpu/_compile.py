@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 
@@ -18,10 +19,10 @@ _OPTIONS = {"tables": ("--fmad=false",)}
 
 
 def source(stem):
-    """The text of ``cuda/<stem>.cu`` with its header put in."""
+    """The text of ``cuda/<stem>.cu`` with its headers put in."""
     folder = files(__package__) / "cuda"
-    text, header = ((folder / name).read_text(encoding="utf-8") for name in (f"{stem}.cu", "philox.h"))
-    return text.replace('#include "philox.h"', header)
+    text = (folder / f"{stem}.cu").read_text(encoding="utf-8")
+    return re.sub(r'#include "(\w+\.h)"', lambda found: (folder / found[1]).read_text(encoding="utf-8"), text)
 
 
 def options(stem, real):
@@ -36,12 +37,16 @@ def _function(stem, name, real):
     return cupy.RawModule(code=source(stem), options=options(stem, real)).get_function(name)
 
 
-def launch(stem, name, n_items, *arguments, dtype="float32", per_block=BLOCK):
-    """Run a kernel on the current device; its first argument is the number of items, Python integers get 64 bits."""
+def launch(stem, name, n_items, *arguments, dtype="float32", per_block=BLOCK, threads=BLOCK, shared=0):
+    """Run a kernel on the current device; its first argument is the number of items, Python integers get 64 bits.
+
+    A block has `threads` threads, at most `BLOCK`, and `shared` bytes of what its source calls RANDLA_SHARED.
+    """
     if n_items > 0:
         function = _function(stem, name, REAL[np.dtype(dtype).name])
         wide = tuple(np.int64(a) if isinstance(a, int) else a for a in (n_items, *arguments))
-        function((min(-(-n_items // per_block), MOST_BLOCKS),), (BLOCK,), wide)
+        grid, block = (min(-(-n_items // per_block), MOST_BLOCKS),), (min(threads, BLOCK),)
+        function(grid, block, wide, shared_mem=shared)
 
 
 def seed(key, stream):

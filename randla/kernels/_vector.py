@@ -339,3 +339,123 @@ def _make_sum():
 
 
 dot_rows, add_rows = _make_dots(), _make_sum()
+
+
+HEIGHT = 8  # rows of a tile: with one vector of columns, as many sums under way as hide the latency of an addition
+
+
+def _make_tile(width):
+    if config.DISABLE_JIT:
+
+        def outer_tile(out, place, stride, left, a, step, right, b, other, n):
+            for r in range(HEIGHT):
+                x = left[a + r : a + r + (n - 1) * step + 1 : step]
+                for c in range(8 * width):
+                    y = right[b + c : b + c + (n - 1) * other + 1 : other]
+                    out[place + r * stride + c] += (x * y).sum()
+
+        return outer_tile
+
+    @intrinsic
+    def outer_tile(typingctx, out, place, stride, left, a, step, right, b, other, n):  # noqa: ARG001  # as it is called
+        """out[place + r stride + c] += the sum over p < n of left[a + p step + r] * right[b + p other + c].
+
+        For r below HEIGHT and c below 8 times `width`; all arrays are of doubles, and the sums stay in registers.
+        """
+
+        def generate(context, builder, signature, arguments):
+            target, size = _data(context, builder, signature.args[0], arguments[0])
+            rows, _ = _data(context, builder, signature.args[3], arguments[3])
+            columns, _ = _data(context, builder, signature.args[6], arguments[6])
+            _, first, stride, _, left_first, step, _, right_first, other, n = arguments
+            lane = ir.VectorType(target.type.pointee, LANE_BYTES // size)
+            zero = ir.Constant(lane, [0.0] * lane.count)
+            sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(width)] for _ in range(HEIGHT)]
+            with cgutils.for_range_slice(builder, _INDEX(0), n, _INDEX(1), _INDEX) as (p, _):
+                x = builder.add(left_first, builder.mul(p, step))
+                y = builder.add(right_first, builder.mul(p, other))
+                values = [
+                    _load(builder, columns, builder.add(y, _INDEX(c * lane.count)), lane, size) for c in range(width)
+                ]
+                for r in range(HEIGHT):
+                    number = builder.load(builder.gep(rows, [builder.add(x, _INDEX(r))]))
+                    factor = _splat(builder, number, lane)
+                    for c in range(width):
+                        product = builder.fmul(factor, values[c], flags=_FUSED)
+                        builder.store(builder.fadd(builder.load(sums[r][c]), product, flags=_FUSED), sums[r][c])
+            for r in range(HEIGHT):
+                for c in range(width):
+                    index = builder.add(first, builder.add(builder.mul(stride, _INDEX(r)), _INDEX(c * lane.count)))
+                    spot = builder.bitcast(builder.gep(target, [index]), lane.as_pointer())
+                    total = builder.fadd(builder.load(spot, align=size), builder.load(sums[r][c]))
+                    builder.store(total, spot, align=size)
+            return context.get_dummy_value()
+
+        index = types.intp
+        return types.void(out, index, index, left, index, index, right, index, index, index), generate
+
+    return outer_tile
+
+
+outer_tile, outer_tile_pair = _make_tile(1), _make_tile(2)
+
+
+def _folded(builder, value):
+    """The sum of the elements of a vector, by halves."""
+    while value.type.count > 1:
+        low, high = _halves(builder, value)
+        if low.type.count == 1:
+            low, high = (builder.extract_element(part, _WORD(0)) for part in (low, high))
+            return builder.fadd(low, high)
+        value = builder.fadd(low, high)
+    return builder.extract_element(value, _WORD(0))
+
+
+def _make_log_sums():
+    if config.DISABLE_JIT:
+
+        def log_sums(w, before, step, place, x, y, n):
+            y[:n] += step * w[before : before + n]
+            ratio, row = x[:n] / y[:n], w[place : place + n]
+            return (row * ratio).sum(), (row * row * ratio / y[:n]).sum()
+
+        return log_sums
+
+    @intrinsic
+    def log_sums(typingctx, w, before, step, place, x, y, n):  # noqa: ARG001  # the signature that Numba calls
+        """y += step * w[before:], then the sums of w x / y and w^2 x / y^2 with w[place:], over n, whole cache lines.
+
+        All are of doubles: the slope and the curvature of a sum of x log y along w.
+        """
+
+        def generate(context, builder, signature, arguments):
+            rows, size = _data(context, builder, signature.args[0], arguments[0])
+            _, before, step, place, _, _, n = arguments
+            data, _ = _data(context, builder, signature.args[4], arguments[4])
+            model, _ = _data(context, builder, signature.args[5], arguments[5])
+            real = rows.type.pointee
+            lane = ir.VectorType(real, LANE_BYTES // size)
+            zero, one = ir.Constant(lane, [0.0] * lane.count), ir.Constant(lane, [1.0] * lane.count)
+            slope, curvature = (cgutils.alloca_once_value(builder, zero) for _ in range(2))
+            factor = _splat(builder, step, lane)
+            with cgutils.for_range_slice(builder, _INDEX(0), n, _INDEX(lane.count), _INDEX) as (p, _):
+                moved = builder.fmul(factor, _load(builder, rows, builder.add(before, p), lane, size), flags=_FUSED)
+                value = builder.fadd(_load(builder, model, p, lane, size), moved, flags=_FUSED)
+                builder.store(value, builder.bitcast(builder.gep(model, [p]), lane.as_pointer()), align=size)
+                inverse = builder.fdiv(one, value)
+                ratio = builder.fmul(_load(builder, data, p, lane, size), inverse)
+                row = _load(builder, rows, builder.add(place, p), lane, size)
+                first = builder.fmul(row, ratio)
+                builder.store(builder.fadd(builder.load(slope), first), slope)
+                second = builder.fmul(first, builder.fmul(row, inverse), flags=_FUSED)
+                builder.store(builder.fadd(builder.load(curvature), second, flags=_FUSED), curvature)
+            sums = [_folded(builder, builder.load(place)) for place in (slope, curvature)]
+            return context.make_tuple(builder, signature.return_type, sums)
+
+        kinds = w, types.intp, types.float64, types.intp, x, y, types.intp
+        return types.UniTuple(types.float64, 2)(*kinds), generate
+
+    return log_sums
+
+
+log_sums = _make_log_sums()

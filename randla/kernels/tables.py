@@ -10,9 +10,9 @@ from numba import njit, uint64
 
 from .._parallel import parallel_for
 from .._random import Stream
-from . import reference
 from ._compile import compiled
 from ._philox import HALF, key_words, philox
+from .reference import sketching as truth
 
 RUN = 256  # columns whose entries wait in the first-level cache
 CHUNK = 65_536  # indices to a task: a table row takes a few nanoseconds, a thread tens of microseconds to start
@@ -295,10 +295,10 @@ def sign_bits(key, stream, lane, start, stop):
     return out
 
 
-_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = reference.LOG_POLYNOMIAL
-_S0, _S1, _S2 = reference.SIN_POLYNOMIAL
-_C0, _C1, _C2 = reference.COS_POLYNOMIAL
-_LOG2_HIGH, _LOG2_LOW, _HALF_PI = reference.LOG2_HIGH, reference.LOG2_LOW, reference.HALF_PI
+_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = truth.LOG_POLYNOMIAL
+_S0, _S1, _S2 = truth.SIN_POLYNOMIAL
+_C0, _C1, _C2 = truth.COS_POLYNOMIAL
+_LOG2_HIGH, _LOG2_LOW, _HALF_PI = truth.LOG2_HIGH, truth.LOG2_LOW, truth.HALF_PI
 _UNIT, _HALF_UNIT, _MINUS_TWO, _ZERO = np.float32(1), np.float32(0.5), np.float32(-2), np.float32(0)
 _ROOT_HALF_BITS, _MANTISSA, _TURN = np.int32(0x3F3504F3), np.int32(0x007FFFFF), np.float32(2.0**-32)
 _U1, _U2, _U30 = np.uint32(1), np.uint32(2), np.uint32(30)

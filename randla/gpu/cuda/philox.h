@@ -14,6 +14,9 @@ typedef long long i64;
 #define RANDLA_FN static __device__ __forceinline__
 #define RANDLA_EACH(i, n) \
     for (i64 i = blockIdx.x * (i64)blockDim.x + threadIdx.x; i < (n); i += gridDim.x * (i64)blockDim.x)
+#ifndef RANDLA_SHARED
+#define RANDLA_SHARED(name) extern __shared__ double name[]  // as many doubles as the launch says
+#endif
 #else
 #ifndef __global__
 #define __global__
@@ -55,6 +58,24 @@ RANDLA_FN u32 sign_word(u32 k0, u32 k1, u32 stream, u64 index, u32 lane) {
     u32 w[4];
     draw(w, k0, k1, stream, index / 128, lane);
     return pick(w, (u32)(index / 32 % 4));
+}
+
+// Column `index` of a sparse sign matrix: an entry 2 * row + sign in each of nnz bands of rows.  It owns `owned` words
+// of the stream, a power of two: whole blocks, or a half or quarter of one.
+RANDLA_FN void sparse_sign_column(u64 index, u32 k0, u32 k1, u32 stream, i64 nnz, i64 owned, i64 sketch_size, int *out) {
+    i64 band = 0;
+    for (i64 t = 0; t < nnz; t += 4) {
+        u64 address = index * (u64)owned + (u64)t;
+        u32 w[4];
+        draw(w, k0, k1, stream, address / 4, 0);
+        for (int j = 0; j < 4 && t + j < nnz; ++j) {
+            u32 word = pick(w, (u32)(address + j) % 4);
+            i64 next = (t + j + 1) * sketch_size / nnz;
+            i64 row = band + (((i64)(word >> 1) * (next - band)) >> 31);
+            out[t + j] = (int)(2 * row + (word & 1));
+            band = next;
+        }
+    }
 }
 
 #endif

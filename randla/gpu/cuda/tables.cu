@@ -45,23 +45,6 @@ RANDLA_KERNEL distinct_rows(i64 n, u32 k0, u32 k1, u32 stream, i64 half, i64 bou
     RANDLA_EACH(i, n) out[i] = (i64)permuted((u64)i, k0, k1, stream, half, (u64)bound);
 }
 
-// A column owns `owned` words of the stream, a power of two: whole blocks, or a half or quarter of one.
-RANDLA_FN void sparse_sign_column(u64 index, u32 k0, u32 k1, u32 stream, i64 nnz, i64 owned, i64 sketch_size, int *out) {
-    i64 band = 0;
-    for (i64 t = 0; t < nnz; t += 4) {
-        u64 address = index * (u64)owned + (u64)t;
-        u32 w[4];
-        draw(w, k0, k1, stream, address / 4, 0);
-        for (int j = 0; j < 4 && t + j < nnz; ++j) {
-            u32 word = pick(w, (u32)(address + j) % 4);
-            i64 next = (t + j + 1) * sketch_size / nnz;
-            i64 row = band + (((i64)(word >> 1) * (next - band)) >> 31);
-            out[t + j] = (int)(2 * row + (word & 1));
-            band = next;
-        }
-    }
-}
-
 RANDLA_KERNEL sparse_sign_table(i64 n, u32 k0, u32 k1, u32 stream, i64 start, i64 nnz, i64 owned, i64 sketch_size,
                                 int *out) {
     RANDLA_EACH(i, n)

@@ -1,4 +1,4 @@
-"""NumPy truth of every kernel: slow, obvious, written from the definitions and not from the fast code.
+"""Truths of sketches, samples, regression and kernel matrices.
 
 `key` is a `randla.Key`.  An entry of a sign table is packed as ``2 * position + (1 if negative else 0)``.
 A ragged table is (pointers, packed): the entries of item i are ``packed[pointers[i]:pointers[i + 1]]``.
@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
-from .._random import Stream, words
+from ..._random import Stream, words
 
 # --- tables --------------------------------------------------------------------------------------------------------
 
@@ -240,8 +240,13 @@ def _from_csr(data, indices, indptr, n_columns, dtype):
 
 
 def csr_matmul(data, indices, indptr, X):
-    """A @ X for a CSR matrix A with X.shape[0] columns and a dense X."""
-    return _from_csr(data, indices, indptr, X.shape[0], X.dtype) @ X
+    """A @ X for a CSR matrix A with X.shape[0] columns and a dense X.  Any array namespace."""
+    xp, m = array_namespace(X), indptr.shape[0] - 1
+    out = xp.zeros((m, X.shape[1]), dtype=X.dtype, device=device(X))
+    for i in range(m):
+        a, b = int(indptr[i]), int(indptr[i + 1])
+        out[i, :] = xp.sum(data[a:b, None] * xp.take(X, indices[a:b], axis=0), axis=0)
+    return out
 
 
 def csr_rmatmul(data, indices, indptr, Y, n_columns):
@@ -466,13 +471,3 @@ def store_columns(start, first, tile, floor, F, d):
     F[rows, first : first + tile.shape[0]] = tile.mT
     left = d[rows] - xp.sum(xp.astype(tile, xp.float64) ** 2, axis=0)
     d[rows] = xp.where(left <= floor[rows], xp.zeros_like(left), left)
-
-
-__all__ = [
-    "block_srht_adjoint", "block_srht_apply", "csr_matmul", "csr_normal_products", "csr_normal_residual", "csr_rmatmul",
-    "csr_row_power_sums", "distinct_rows", "gather_rows", "gaussian_table", "greedy_pivots", "kernel_tile",
-    "less_table", "normal_products", "normal_residual", "philox_words", "race_candidates", "race_pivots",
-    "rademacher_table", "row_power_sums", "scatter_columns", "scatter_columns_csr", "scatter_rows", "scatter_rows_csr",
-    "sign_bits", "sparse_jl_table", "sparse_sign_table", "srht_adjoint", "srht_apply", "store_columns", "uniform_rows",
-    "uniforms", "uniforms_at",
-]  # fmt: skip

@@ -1,0 +1,265 @@
+"""Nonnegative least squares: coordinate sweeps in tiles of columns, exactly by pivoting, and with missing entries.
+
+A factor with the parts as rows, (r, n), is taken 16 columns at a time: a coordinate of 16 problems fills two vectors,
+so that no sum over lanes is needed.  A tile is read once for all sweeps.  Tiles are fixed, so results do not depend on
+the number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._parallel import parallel_for
+from ._compile import compiled
+from ._vector import HEIGHT, outer_tile_pair
+from .completion import _aligned, _buffers, _entries, _form, _matrix, _padded
+
+LANES = 16  # columns of a tile
+CHUNK = 16  # tiles that a thread takes at a time
+ROWS = 32  # the same for problems that are solved one by one
+
+
+@compiled
+def _sweep_tile(G, scale, T, B, S, squares, r):
+    """One sweep over the r coordinates of the tile T, with G padded and T and B of 16 columns; returns squared change.
+
+    Coordinates are taken eight at a time: what the others add is one small product, and the eight correct each other
+    as they change, which is the same as one after another.  The loops over columns are kept free of sums and calls,
+    so that they are vectorised.
+    """
+    K = G.shape[1]
+    flat, tile, sums = G.reshape(G.size), T.reshape(T.size), S.reshape(S.size)
+    squares[:] = 0
+    for i in range(0, r, HEIGHT):
+        S[:] = 0
+        outer_tile_pair(sums, 0, LANES, flat, i, K, tile, 0, LANES, K)
+        for a in range(min(HEIGHT, r - i)):
+            k = i + a
+            row, right, sum_, step = T[k], B[k], S[a], B[r]
+            for c in range(LANES):
+                old = row[c]
+                value = old + scale[k] * (right[c] - sum_[c])
+                value = value if value > 0 else 0.0
+                step[c] = value - old
+                row[c] = value
+            for c in range(LANES):
+                squares[c] += step[c] * step[c]
+            for b in range(a + 1, min(HEIGHT, r - i)):
+                g, below = G[i + b, k], S[b]
+                for c in range(LANES):
+                    below[c] += g * step[c]
+    change = 0.0
+    for c in range(LANES):
+        change += squares[c]
+    return change
+
+
+@compiled
+def _sweep_tiles(G, B, X, n_sweeps, tol, out, lo, hi):
+    (r, n), K = X.shape, G.shape[0]
+    T, D, S = _aligned(K, LANES), _aligned(r + 1, LANES), _aligned(HEIGHT, LANES)
+    scale, squares = np.zeros(r), np.empty(LANES)
+    for k in range(r):
+        scale[k] = 1 / G[k, k] if G[k, k] > 0 else 0.0  # a part that is zero stays as it is
+    for tile in range(lo, hi):
+        first, last = tile * LANES, min(n, tile * LANES + LANES)
+        for k in range(r):
+            for c in range(first, last):
+                T[k, c - first] = X[k, c]
+                D[k, c - first] = B[k, c]
+            for c in range(last - first, LANES):
+                T[k, c] = D[k, c] = 0
+        start = 0.0
+        for sweep in range(n_sweeps):
+            change = _sweep_tile(G, scale, T, D, S, squares, r)
+            if sweep == 0:
+                start = change
+            if not change > tol * tol * start:
+                break
+        for k in range(r):
+            for c in range(first, last):
+                out[k, c] = T[k, c - first]
+
+
+def nonneg_sweeps(G, B, X, n_sweeps, tol):
+    """Up to `n_sweeps` coordinate sweeps from X (r, n) towards argmin of tr(X.T G X) / 2 - tr(B.T X) over X >= 0.
+
+    Stops, tile by tile of 16 columns, when a sweep changes X by at most `tol` of what the first one did.  See
+    `reference`.
+    """
+    r, n = X.shape
+    K = -(-r // HEIGHT) * HEIGHT
+    wide, out = _aligned(K, K), np.empty((r, n), X.dtype)
+    wide[:r, :r] = G
+    B, X = np.ascontiguousarray(B), np.ascontiguousarray(X)
+
+    def work(lo, hi):
+        _sweep_tiles(wide, B, X, n_sweeps, tol, out, lo, hi)
+
+    parallel_for(work, -(-n // LANES) if r else 0, chunk=CHUNK)
+    return out
+
+
+# --- exact solutions by pivoting --------------------------------------------------------------------------------------
+
+
+@compiled
+def _solve_passive(G, b, passive, size, L, x):
+    """x on the `size` passive places solves G[p, p] x = b[p], by Cholesky with a raised diagonal where that breaks."""
+    ridge, r = 0.0, G.shape[0]
+    trace = 0.0
+    for k in range(r):
+        trace += G[k, k]
+    while True:
+        sound = True
+        for i in range(size):
+            for j in range(i + 1):
+                value = G[passive[i], passive[j]] + (ridge if i == j else 0.0)
+                for t in range(j):
+                    value -= L[i, t] * L[j, t]
+                if j < i:
+                    L[i, j] = value / L[j, j]
+                elif value > r * 2.0**-52 * (G[passive[i], passive[i]] + ridge):
+                    L[i, i] = np.sqrt(value)
+                else:
+                    sound = False
+                    break
+            if not sound:
+                break
+        if sound or not (trace > 0 and ridge < np.inf):  # entries that are not finite never become so
+            break
+        ridge = 1e-10 * trace / r if ridge == 0 else 10 * ridge
+    for i in range(size):
+        value = b[passive[i]]
+        for t in range(i):
+            value -= L[i, t] * x[t]
+        x[i] = value / L[i, i]
+    for i in range(size - 1, -1, -1):
+        value = x[i]
+        for t in range(i + 1, size):
+            value -= L[t, i] * x[t]
+        x[i] = value / L[i, i]
+
+
+@compiled
+def _pivot_columns(G, B, X, tol, max_iter, out, found, lo, hi):
+    """Block principal pivoting of Kim and Park: exchange all infeasible places, only the last where that cycles."""
+    r = G.shape[0]
+    L, x, y, b = np.empty((r, r)), np.empty(r), np.empty(r), np.empty(r)
+    passive, inside = np.empty(r, np.int64), np.empty(r, np.bool_)
+    for column in range(lo, hi):
+        largest, size, found[column] = 0.0, 0, -1
+        for k in range(r):
+            b[k], inside[k] = B[k, column], X[k, column] > 0 and G[k, k] > 0
+            largest = max(largest, abs(b[k]))
+        floor, tries, fewest = tol * largest, 3, r + 1
+        for _ in range(max_iter):
+            size = 0
+            for k in range(r):
+                if inside[k]:
+                    passive[size] = k
+                    size += 1
+            _solve_passive(G, b, passive, size, L, x)
+            y[:] = 0
+            for k in range(r):
+                y[k] = -b[k]
+                for t in range(size):
+                    y[k] += G[k, passive[t]] * x[t]
+            n_wrong, last, t = 0, -1, 0
+            for k in range(r):
+                if inside[k]:
+                    wrong = x[t] < 0
+                    t += 1
+                else:
+                    wrong = y[k] < -floor and G[k, k] > 0
+                n_wrong, last = (n_wrong + 1, k) if wrong else (n_wrong, last)
+            if n_wrong == 0:
+                found[column] = 1
+                break
+            every = n_wrong < fewest or tries > 0
+            tries = 3 if n_wrong < fewest else tries - 1
+            fewest = min(fewest, n_wrong)
+            t = 0
+            for k in range(r):
+                if inside[k]:
+                    wrong = x[t] < 0
+                    t += 1
+                else:
+                    wrong = y[k] < -floor and G[k, k] > 0
+                if wrong and (every or k == last):
+                    inside[k] = not inside[k]
+        for k in range(r):
+            out[k, column] = 0
+        for t in range(size):
+            out[passive[t], column] = 0.0 if x[t] < 0 else x[t]
+
+
+def nonneg_pivots(G, B, X, tol, max_iter):
+    """The columns of argmin of tr(X.T G X) / 2 - tr(B.T X) over X >= 0, exactly, from the places where X (r, n) is > 0.
+
+    Returns X (r, n), and for each column 1, or -1 where `max_iter` exchanges did not do; int64 (n,).  See `reference`.
+    """
+    r, n = X.shape
+    G, out, found = np.ascontiguousarray(G, np.float64), np.empty((r, n), X.dtype), np.ones(n, np.int64)
+
+    def work(lo, hi):
+        _pivot_columns(G, B, X, tol, max_iter, out, found, lo, hi)
+
+    parallel_for(work, n if r else 0, chunk=ROWS)
+    return out, found
+
+
+# --- entries that are missing -----------------------------------------------------------------------------------------
+
+
+@compiled
+def _nonneg_rows(V, r, indices, indptr, weights, targets, base, ridge, X, n_sweeps, tol, lo, hi):
+    M, D, E = _buffers(V.shape[1], weights.size > 0)
+    x, y = np.empty(r), np.empty(r)
+    for i in range(lo, hi):
+        first, last = np.int64(indptr[i]), np.int64(indptr[i + 1])
+        if first == last and base.shape[0] == 0:
+            continue
+        _form(M, D, E, V, r, indices, weights, targets, base, ridge[i], first, last)
+        for k in range(r):
+            x[k], y[k] = X[i, k], -M[k, r]
+            for j in range(k):
+                M[k, j] = M[j, k]
+        for j in range(r):
+            for k in range(r):
+                y[k] += M[j, k] * x[j]
+        start = 0.0
+        for sweep in range(n_sweeps):
+            change = 0.0
+            for k in range(r):
+                if not M[k, k] > 0:
+                    continue
+                value = x[k] - y[k] / M[k, k]
+                step = (value if value > 0 else 0.0) - x[k]
+                if step != 0:
+                    x[k] += step
+                    change += step * step
+                    row = M[k]
+                    for j in range(r):
+                        y[j] += step * row[j]
+            start = change if sweep == 0 else start
+            if not change > tol * tol * start:
+                break
+        for k in range(r):
+            X[i, k] = x[k]
+
+
+def masked_nonneg_sweeps(V, indices, indptr, weights, targets, base, ridge, X, n_sweeps, tol):
+    """Coordinate sweeps from X (m, r) for the nonnegative solutions of the systems of `masked_cholesky`.
+
+    Stops, row by row, when a sweep changes x by at most `tol` of what the first one did.  See `reference`.
+    """
+    r, X = V.shape[1], np.array(X, V.dtype, order="C")
+    wide, w, t = _padded(V), _entries(weights, V.dtype), _entries(targets, V.dtype)
+    base, ridge = _matrix(base, r), np.ascontiguousarray(ridge, np.float64)
+
+    def work(lo, hi):
+        _nonneg_rows(wide, r, indices, indptr, w, t, base, ridge, X, n_sweeps, tol, lo, hi)
+
+    parallel_for(work, len(X) if r else 0, chunk=ROWS)
+    return X
