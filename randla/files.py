@@ -20,6 +20,8 @@ from typing import IO, Any
 import numpy as np
 
 from ._arrays import as_matrix
+from ._atomic import is_special
+from ._atomic import write_atomically as write_atomically
 from ._blocks import RowBlocks
 from ._checks import check_choice, check_integer
 
@@ -63,7 +65,7 @@ def load_matrix(
         If the file is missing, unreadable, truncated, of another format, or does not hold a numeric matrix.
     """
     path = Path(path)
-    _check_readable(path)
+    check_readable(path)
     name = path.name.lower().removesuffix(".gz") if path.name.lower().endswith(".mtx.gz") else path.name.lower()
     reader = _READERS.get(Path(name).suffix)
     if reader is None:
@@ -107,7 +109,7 @@ def column_names(path: str | os.PathLike[str], *, header: str = "auto") -> list[
         If the file is missing or unreadable.
     """
     path = Path(path)
-    _check_readable(path)
+    check_readable(path)
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
@@ -154,7 +156,8 @@ def default_memory() -> int:
     return min(limits) // 4
 
 
-def _check_readable(path: Path) -> None:
+def check_readable(path: Path) -> None:
+    """Raise a `FileError` that says why, if `path` is no regular file that can be read, or is empty."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -536,38 +539,9 @@ def check_output(path: str | os.PathLike[str], *, inputs: tuple[str | os.PathLik
         raise FileError(f"{path}: is a directory; name a file")
     if not target.parent.is_dir():
         raise FileError(f"{path}: there is no folder {target.parent}")
-    if not os.access(target.parent if not _is_special(target) else target, os.W_OK):
+    if not os.access(target.parent if not is_special(target) else target, os.W_OK):
         raise FileError(f"{path}: permission denied")
     for source in inputs:
         if target.exists() and Path(source).exists() and target.samefile(source):
             raise FileError(f"{path}: is the input file; choose another name for the output")
     return target
-
-
-def _is_special(path: Path) -> bool:
-    """True for pipes and devices such as /dev/stdout, which are written to and never replaced."""
-    return path.exists() and not path.is_file()
-
-
-def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
-    """Call ``write(handle)`` on a temporary neighbour of `path`, then rename it: readers see the old file or the new.
-
-    Raises
-    ------
-    OSError
-        If the disk refuses; the old file is then untouched and the temporary one removed.
-    """
-    target = Path(os.path.realpath(path))
-    if _is_special(target):
-        with target.open("wb") as handle:
-            write(handle)
-        return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as handle:
-            write(handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
