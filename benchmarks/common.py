@@ -41,6 +41,12 @@ class Sizes:
     tensor: tuple[int, int, int]
     interpolative: tuple[int, int, int]  # rows, columns, rank
     kernel: tuple[int, int, int]  # points, dimensions, components
+    nmf_dense: tuple[int, int, int]  # rows, columns, rank
+    nmf_faces: tuple[int, int, int]
+    nmf_sparse: tuple[int, int, int, int]  # rows, columns, nonzeros, rank
+    completion: tuple[int, int, int, float]  # rows, columns, rank, share observed
+    implicit: tuple[int, int, int, int]  # rows, columns, interactions, rank
+    ease: tuple[int, int, int]
 
 
 FULL = Sizes(
@@ -56,6 +62,12 @@ FULL = Sizes(
     tensor=(20_000, 100, 1024),
     interpolative=(4_000, 3_000, 100),
     kernel=(30_000, 20, 1_000),
+    nmf_dense=(5_000, 2_000, 40),
+    nmf_faces=(361, 2_429, 49),
+    nmf_sparse=(10_000, 25_000, 1_900_000, 50),
+    completion=(6_000, 2_500, 20, 0.08),
+    implicit=(30_000, 10_000, 1_500_000, 64),
+    ease=(30_000, 3_000, 1_000_000),
 )
 QUICK = Sizes(
     tall=((40_000, 64), (8_000, 512)),
@@ -70,6 +82,12 @@ QUICK = Sizes(
     tensor=(2_000, 50, 256),
     interpolative=(800, 600, 40),
     kernel=(3_000, 20, 200),
+    nmf_dense=(600, 400, 10),
+    nmf_faces=(121, 400, 12),
+    nmf_sparse=(800, 1_500, 30_000, 10),
+    completion=(1_000, 600, 5, 0.15),
+    implicit=(2_000, 800, 40_000, 16),
+    ease=(2_000, 300, 20_000),
 )
 
 
@@ -142,6 +160,40 @@ def _rotated(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     for _ in range(2):
         X = scipy.fft.dct(X * rng.choice([-1.0, 1.0], (X.shape[0], 1)), axis=0, norm="ortho")
     return X
+
+
+@lru_cache(maxsize=1)
+def completion_problem(
+    m: int, n: int, rank: int, share: float, noise: float = 0.1
+) -> tuple[scipy.sparse.csr_array, np.ndarray, np.ndarray, np.ndarray]:
+    """Observed entries of a matrix of low rank whose entries have variance one, and others of it without noise.
+
+    The latter as rows, columns and values, for the error of predictions.
+    """
+    rng = np.random.default_rng(0)
+    U, V = rng.standard_normal((m, rank)), rng.standard_normal((n, rank)) * rank**-0.5
+    rows, cols = np.nonzero(rng.random((m, n)) < share)
+    values = np.einsum("ik,ik->i", U[rows], V[cols]) + noise * rng.standard_normal(rows.size)
+    observed = scipy.sparse.csr_array((values, (rows, cols)), shape=(m, n))
+    rows, cols = rng.integers(0, m, 200_000), rng.integers(0, n, 200_000)
+    return observed, rows, cols, np.einsum("ik,ik->i", U[rows], V[cols])
+
+
+def interactions(m: int, n: int, n_interactions: int, n_groups: int = 32) -> scipy.sparse.csr_array:
+    """Counts of interactions of rows and columns with power laws; 60 % of them are with the columns of a row's group.
+
+    Single precision, about as many stored as asked for.
+    """
+    rng = np.random.default_rng(9)
+    group = rng.integers(0, n_groups, m)
+    rows = (m * rng.random(2 * n_interactions) ** 1.6).astype(np.int64)
+    columns = (n * rng.random(2 * n_interactions) ** 2.2).astype(np.int64)
+    own = rng.random(2 * n_interactions) < 0.6
+    columns = np.minimum(np.where(own, columns // n_groups * n_groups + group[rows], columns), n - 1)
+    places = np.unique(rows * n + columns)
+    places = np.sort(rng.permutation(places)[:n_interactions])
+    counts = (1 + rng.poisson(1.0, places.size)).astype(np.float32)
+    return scipy.sparse.csr_array((counts, (places // n, places % n)), shape=(m, n))
 
 
 @lru_cache(maxsize=1)

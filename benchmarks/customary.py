@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, TypeAlias
 
 import fbpca
@@ -161,3 +162,16 @@ def sklearn_nystroem(X: np.ndarray, rank: int) -> np.ndarray:
     from sklearn.kernel_approximation import Nystroem
 
     return Nystroem(gamma=1.0 / X.shape[1], n_components=rank, random_state=0).fit_transform(X)
+
+
+def sklearn_nmf(X: Any, rank: int, n_iter: int, loss: str = "frobenius") -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's coordinate descent, or multiplicative updates for another loss, for a number of iterations."""
+    from sklearn.decomposition import NMF
+
+    model = NMF(
+        rank, init="random", solver="cd" if loss == "frobenius" else "mu", beta_loss=loss, max_iter=n_iter, tol=0.0,
+        random_state=0,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it was not to converge
+        return model.fit_transform(X), model.components_

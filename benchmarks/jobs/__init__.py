@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from .completion import completion
 from .contest import Contest, Job, Pair
+from .implicit import ease, implicit
 from .lowrank import interpolative, nystroem, svd_dense, svd_sparse, svd_update
+from .nmf import dense as nmf_dense
+from .nmf import divergence as nmf_kl
+from .nmf import faces as nmf_faces
+from .nmf import sparse as nmf_sparse
 from .regression import lp, lstsq_easy, lstsq_hard
 from .sampling import leverage, products, tensor_sketch
 from .sketches import countsketch, csr_product, gaussian, philox, sparse_sign, srht
@@ -29,5 +35,12 @@ JOBS: dict[str, Job] = {
     "lp": lp,
     "products": products,
     "tensor-sketch": tensor_sketch,
+    "completion": completion,
+    "nmf-dense": nmf_dense,
+    "nmf-faces": nmf_faces,
+    "nmf-sparse": nmf_sparse,
+    "nmf-kl": nmf_kl,
+    "implicit": implicit,
+    "ease": ease,
     "start": start,
 }
