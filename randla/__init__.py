@@ -20,22 +20,58 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from ._results import ConvergenceError as ConvergenceError
     from ._results import ConvergenceWarning as ConvergenceWarning
     from ._results import Status as Status
+    from .completion.als import complete as complete
+    from .completion.alternating import altmin_completion as altmin_completion
+    from .completion.ease import EASEResult as EASEResult
+    from .completion.ease import ease as ease
+    from .completion.folding import append_cols as append_cols
+    from .completion.folding import append_rows as append_rows
+    from .completion.folding import fold_in as fold_in
+    from .completion.implicit import implicit_als as implicit_als
+    from .completion.implicit_model import ImplicitResult as ImplicitResult
+    from .completion.moments import PairMoments as PairMoments
+    from .completion.onesided import OneSidedResult as OneSidedResult
+    from .completion.onesided import one_sided_completion as one_sided_completion
+    from .completion.ranking_metrics import RankingScores as RankingScores
+    from .completion.ranking_metrics import hold_out_interactions as hold_out_interactions
+    from .completion.ranking_metrics import ranking_scores as ranking_scores
+    from .completion.ranking_metrics import split_rows as split_rows
+    from .completion.results import CompletionResult as CompletionResult
+    from .completion.rows import MaskedLstsqResult as MaskedLstsqResult
+    from .completion.rows import masked_lstsq as masked_lstsq
+    from .completion.selection import ValidationCurve as ValidationCurve
+    from .completion.selection import choose_completion_rank as choose_completion_rank
+    from .completion.selection import regularization_path as regularization_path
+    from .completion.soft_impute import SoftImputeResult as SoftImputeResult
+    from .completion.soft_impute import soft_impute as soft_impute
+    from .completion.soft_impute_path import SoftImputePath as SoftImputePath
+    from .completion.soft_impute_path import soft_impute_path as soft_impute_path
     from .cur_scoring import CURScorer as CURScorer
     from .cur_scoring import TopItems as TopItems
     from .cur_scoring import adaptive_topk as adaptive_topk
+    from .estimators import EASE as EASE
+    from .estimators import NMF as NMF
+    from .estimators import BinaryNMF as BinaryNMF
     from .estimators import ColumnSubsetSelector as ColumnSubsetSelector
     from .estimators import GaussianProjection as GaussianProjection
+    from .estimators import ImplicitALS as ImplicitALS
     from .estimators import IncrementalSVD as IncrementalSVD
     from .estimators import KernelRidgePCG as KernelRidgePCG
     from .estimators import LpRegressor as LpRegressor
+    from .estimators import MatrixCompletion as MatrixCompletion
     from .estimators import Nystroem as Nystroem
     from .estimators import NystromRidge as NystromRidge
+    from .estimators import OneSidedCompletion as OneSidedCompletion
     from .estimators import PolynomialTensorSketch as PolynomialTensorSketch
+    from .estimators import RobustNMF as RobustNMF
     from .estimators import RowSampler as RowSampler
     from .estimators import SketchedLinearRegression as SketchedLinearRegression
     from .estimators import SketchedRidge as SketchedRidge
+    from .estimators import SoftImpute as SoftImpute
     from .estimators import SparseSignProjection as SparseSignProjection
     from .estimators import SRHTProjection as SRHTProjection
+    from .estimators import StabilitySelector as StabilitySelector
+    from .estimators import StructuredNMF as StructuredNMF
     from .estimators import TruncatedSVD as TruncatedSVD
     from .lowrank import EighResult as EighResult
     from .lowrank import LowRankResult as LowRankResult
@@ -69,6 +105,41 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from .lowrank.selection import select_columns as select_columns
     from .lowrank.two_sided import TwoSidedFactorization as TwoSidedFactorization
     from .lowrank.two_sided import as_two_sided as as_two_sided
+    from .nonnegative.binary import BinaryNMFResult as BinaryNMFResult
+    from .nonnegative.binary import binary_nmf as binary_nmf
+    from .nonnegative.distributed import ConsensusNMF as ConsensusNMF
+    from .nonnegative.distributed import ConsensusResult as ConsensusResult
+    from .nonnegative.encoding import nonneg_codes as nonneg_codes
+    from .nonnegative.endmembers import EndmemberMatch as EndmemberMatch
+    from .nonnegative.endmembers import abundance_rmse as abundance_rmse
+    from .nonnegative.endmembers import match_endmembers as match_endmembers
+    from .nonnegative.endmembers import spectral_angle as spectral_angle
+    from .nonnegative.identifiability import SSCResult as SSCResult
+    from .nonnegative.identifiability import check_ssc as check_ssc
+    from .nonnegative.masked import MaskedNMFResult as MaskedNMFResult
+    from .nonnegative.masked import masked_nmf as masked_nmf
+    from .nonnegative.membership import MembershipResult as MembershipResult
+    from .nonnegative.membership import bipartite_mixed_membership as bipartite_mixed_membership
+    from .nonnegative.minvol import MinVolResult as MinVolResult
+    from .nonnegative.minvol import minvol_nmf as minvol_nmf
+    from .nonnegative.online import OnlineNMF as OnlineNMF
+    from .nonnegative.online import OnlineNMFResult as OnlineNMFResult
+    from .nonnegative.online import minibatch_nmf as minibatch_nmf
+    from .nonnegative.rescal import RescalResult as RescalResult
+    from .nonnegative.rescal import rescal_nmf as rescal_nmf
+    from .nonnegative.results import NMFResult as NMFResult
+    from .nonnegative.robust import RobustNMFResult as RobustNMFResult
+    from .nonnegative.robust import robust_nmf as robust_nmf
+    from .nonnegative.separable import SeparableResult as SeparableResult
+    from .nonnegative.separable import snpa as snpa
+    from .nonnegative.separable import spa as spa
+    from .nonnegative.solvers import nmf as nmf
+    from .nonnegative.stability import RankCurve as RankCurve
+    from .nonnegative.stability import select_rank as select_rank
+    from .nonnegative.structured import StructuredNMFResult as StructuredNMFResult
+    from .nonnegative.structured import structured_nmf as structured_nmf
+    from .nonnegative.symmetric import SymmetricResult as SymmetricResult
+    from .nonnegative.symmetric import symmetric_nmf as symmetric_nmf
     from .operators import LESS as LESS
     from .operators import SRCT as SRCT
     from .operators import SRHT as SRHT
@@ -90,6 +161,8 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from .operators import sketch_size_for as sketch_size_for
     from .qr import QRResult as QRResult
     from .qr import cholesky_qr as cholesky_qr
+    from .ratings import Ratings as Ratings
+    from .ratings import load_ratings as load_ratings
     from .regression import LpResult as LpResult
     from .regression import LstsqChoice as LstsqChoice
     from .regression import LstsqResult as LstsqResult
@@ -119,6 +192,13 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from .sampling import sample_rows as sample_rows
     from .sampling import select_rows as select_rows
     from .sampling import total_sensitivity as total_sensitivity
+    from .sensing import DenseMeasurements as DenseMeasurements
+    from .sensing import EntryMeasurements as EntryMeasurements
+    from .sensing import GaussianMeasurements as GaussianMeasurements
+    from .sensing import RankOneMeasurements as RankOneMeasurements
+    from .sensing import RecoveryResult as RecoveryResult
+    from .sensing import factorized_gd as factorized_gd
+    from .sensing import subgradient_recovery as subgradient_recovery
     from .streaming import CovarianceSketch as CovarianceSketch
     from .streaming import FrequentDirections as FrequentDirections
     from .streaming import FrequentDirectionsRidge as FrequentDirectionsRidge
@@ -196,6 +276,8 @@ _HOMES = {
     "KroneckerSRHT": "operators",
     "cholesky_qr": "qr",
     "QRResult": "qr",
+    "load_ratings": "ratings",
+    "Ratings": "ratings",
     "lstsq": "regression",
     "choose_lstsq": "regression",
     "LstsqResult": "regression",
@@ -228,6 +310,37 @@ _HOMES = {
     "LpRegressor": "estimators",
     "RowSampler": "estimators",
     "PolynomialTensorSketch": "estimators",
+    "masked_lstsq": "completion.rows",
+    "MaskedLstsqResult": "completion.rows",
+    "altmin_completion": "completion.alternating",
+    "soft_impute": "completion.soft_impute",
+    "SoftImputeResult": "completion.soft_impute",
+    "soft_impute_path": "completion.soft_impute_path",
+    "SoftImputePath": "completion.soft_impute_path",
+    "SoftImpute": "estimators",
+    "complete": "completion.als",
+    "CompletionResult": "completion.results",
+    "fold_in": "completion.folding",
+    "append_rows": "completion.folding",
+    "append_cols": "completion.folding",
+    "choose_completion_rank": "completion.selection",
+    "regularization_path": "completion.selection",
+    "ValidationCurve": "completion.selection",
+    "MatrixCompletion": "estimators",
+    "implicit_als": "completion.implicit",
+    "ImplicitResult": "completion.implicit_model",
+    "ease": "completion.ease",
+    "EASEResult": "completion.ease",
+    "ranking_scores": "completion.ranking_metrics",
+    "RankingScores": "completion.ranking_metrics",
+    "hold_out_interactions": "completion.ranking_metrics",
+    "split_rows": "completion.ranking_metrics",
+    "ImplicitALS": "estimators",
+    "EASE": "estimators",
+    "one_sided_completion": "completion.onesided",
+    "OneSidedResult": "completion.onesided",
+    "PairMoments": "completion.moments",
+    "OneSidedCompletion": "estimators",
     "TwoSidedFactorization": "lowrank.two_sided",
     "as_two_sided": "lowrank.two_sided",
     "core_matrix": "lowrank.projectors",
@@ -257,6 +370,13 @@ _HOMES = {
     "CURScorer": "cur_scoring",
     "adaptive_topk": "cur_scoring",
     "TopItems": "cur_scoring",
+    "subgradient_recovery": "sensing",
+    "factorized_gd": "sensing",
+    "RecoveryResult": "sensing",
+    "GaussianMeasurements": "sensing",
+    "EntryMeasurements": "sensing",
+    "RankOneMeasurements": "sensing",
+    "DenseMeasurements": "sensing",
     "FrequentDirections": "streaming",
     "FrequentDirectionsRidge": "streaming",
     "StreamingSVD": "streaming",
@@ -293,6 +413,46 @@ _HOMES = {
     "NormResult": "traces",
     "kernel_ridge": "regression.kernel_ridge",
     "KernelRidgeResult": "regression.kernel_ridge",
+    "nmf": "nonnegative.solvers",
+    "NMFResult": "nonnegative.results",
+    "masked_nmf": "nonnegative.masked",
+    "MaskedNMFResult": "nonnegative.masked",
+    "nonneg_codes": "nonnegative.encoding",
+    "minibatch_nmf": "nonnegative.online",
+    "OnlineNMF": "nonnegative.online",
+    "OnlineNMFResult": "nonnegative.online",
+    "binary_nmf": "nonnegative.binary",
+    "BinaryNMFResult": "nonnegative.binary",
+    "structured_nmf": "nonnegative.structured",
+    "StructuredNMFResult": "nonnegative.structured",
+    "robust_nmf": "nonnegative.robust",
+    "RobustNMFResult": "nonnegative.robust",
+    "spectral_angle": "nonnegative.endmembers",
+    "abundance_rmse": "nonnegative.endmembers",
+    "match_endmembers": "nonnegative.endmembers",
+    "EndmemberMatch": "nonnegative.endmembers",
+    "spa": "nonnegative.separable",
+    "snpa": "nonnegative.separable",
+    "SeparableResult": "nonnegative.separable",
+    "minvol_nmf": "nonnegative.minvol",
+    "MinVolResult": "nonnegative.minvol",
+    "symmetric_nmf": "nonnegative.symmetric",
+    "SymmetricResult": "nonnegative.symmetric",
+    "rescal_nmf": "nonnegative.rescal",
+    "RescalResult": "nonnegative.rescal",
+    "select_rank": "nonnegative.stability",
+    "RankCurve": "nonnegative.stability",
+    "ConsensusNMF": "nonnegative.distributed",
+    "ConsensusResult": "nonnegative.distributed",
+    "StabilitySelector": "estimators",
+    "check_ssc": "nonnegative.identifiability",
+    "SSCResult": "nonnegative.identifiability",
+    "bipartite_mixed_membership": "nonnegative.membership",
+    "MembershipResult": "nonnegative.membership",
+    "NMF": "estimators",
+    "BinaryNMF": "estimators",
+    "StructuredNMF": "estimators",
+    "RobustNMF": "estimators",
     "Nystroem": "estimators",
     "NystromRidge": "estimators",
     "KernelRidgePCG": "estimators",

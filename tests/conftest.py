@@ -25,6 +25,9 @@ SKIPS = {
     "dask": "Dask is not installed",
     "pyarrow": "PyArrow is not installed",
     "fork": "this system cannot fork",
+    "lightphe": "lightphe is not installed: nothing is encrypted",
+    "nations": "RANDLA_NATIONS is not set to the path of the Nations data",
+    "ml100k": "RANDLA_ML100K names no file u.data of MovieLens 100K",
     "scipy": "SCIPY_ARRAY_API is not set: not checking array_api input",  # said by scikit-learn's own checks
 }
 

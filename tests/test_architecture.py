@@ -23,18 +23,21 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
 
 FLOORS = {
-    0: {"_arrays", "_backend", "_blocks", "_checks", "_parallel", "_random", "_results"},
+    0: {"_arrays", "_atomic", "_backend", "_blocks", "_checks", "_parallel", "_random", "_results"},
     1: {"kernels", "gpu"},
     2: {"operators"},
     3: {
+        "completion",
         "cur_scoring",
         "datasets",
         "diagnostics",
         "linear_maps",
         "lowrank",
+        "nonnegative",
         "qr",
         "regression",
         "sampling",
+        "sensing",
         "streaming",
         "structured",
         "traces",
@@ -42,7 +45,7 @@ FLOORS = {
         "updating",
     },
     4: {"estimators"},
-    5: {"__main__", "cli", "files", "plot", "tour"},
+    5: {"__main__", "cli", "files", "plot", "rating_lines", "ratings", "tour"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
@@ -58,11 +61,13 @@ ROOMS = {
     "PIL": {"plot", "tour"},
     "rich": {"cli", "tour"},
     "pyarrow": {"files"},
+    "lightphe": {"nonnegative"},
+    "pyscipopt": {"nonnegative"},
     "dask": {"distributed"},
     "pandas": set(),
 }
 #: Of these, the ones imported inside functions only, so that a module loads without them.
-LAZY = {"cupy", "cupyx", "matplotlib", "PIL", "rich", "pyarrow", "dask"}
+LAZY = {"cupy", "cupyx", "matplotlib", "PIL", "rich", "pyarrow", "lightphe", "pyscipopt", "dask"}
 
 
 def module_name(path: Path) -> str:

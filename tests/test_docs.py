@@ -72,7 +72,9 @@ def shell_lines() -> list[str]:
     """Every `randla ...` that README.md and the docs tell a reader to type."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    typed = re.findall(r"(?:^\$ |`)(randla (?:tour|svd|sketch|lstsq|info)[^`\n]*)", text, flags=re.MULTILINE)
+    typed = re.findall(
+        r"(?:^\$ |`)(randla (?:tour|svd|sketch|lstsq|complete|nmf|info)[^`\n]*)", text, flags=re.MULTILINE
+    )
     return sorted(set(typed))
 
 

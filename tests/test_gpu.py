@@ -20,21 +20,25 @@ import pytest
 
 import randla.kernels
 from randla import gpu
-from randla.gpu import _compile, hadamard
+from randla.gpu import _compile, completion, hadamard
 from randla.kernels import reference
 
 from . import contracts, fake_cupy
-from .conftest import skip
+from .conftest import skip, tolerance
+from .races import PROGRAMS
 
 ROOT = Path(__file__).parents[1]
 LAUNCHERS = sorted(path for path in (ROOT / "randla" / "gpu").glob("*.py"))
 ALGORITHMS = sorted(
     path
     for part in (
+        "completion/*.py",
         "operators/*.py",
         "lowrank/*.py",
+        "nonnegative/*.py",
         "regression/*.py",
         "sampling/*.py",
+        "sensing/*.py",
         "streaming/*.py",
         "structured/*.py",
         "traces/*.py",
@@ -104,6 +108,7 @@ def _small_launches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_compile, "BLOCK", 32)
     monkeypatch.setattr(_compile, "MOST_BLOCKS", 2)
     monkeypatch.setattr(hadamard, "TILE_BYTES", 512)
+    monkeypatch.setattr(completion, "SHARED", 1200)  # some workspaces fit, of some the vectors, some not at all
 
 
 @pytest.mark.parametrize("kernel", [name for name in reference.__all__ if not name.startswith("csr_")])
@@ -111,6 +116,39 @@ def test_device_text_with_a_thread_per_thread(kernel: str, compiler: None, monke
     _small_launches(monkeypatch)
     with fake_cupy.installed(threads=True) as module:
         check_all(kernel, module)
+
+
+def test_systems_do_not_depend_on_the_shape_of_a_launch(compiler: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few threads or many, workspaces shared or not: sums run in one order, so the bits are equal."""
+    lines = [line for line in CONTRACTS if line.kernel.startswith("masked_") and "40-3x70" in line.case]
+    with fake_cupy.installed() as module:
+        wide = [contracts.outcome(line, module) for line in lines]
+        _small_launches(monkeypatch)
+        narrow = [contracts.outcome(line, module) for line in lines]
+    names = {*gpu.completion.__dict__, *gpu.nmf.__dict__}
+    assert {line.kernel for line in lines} == {name for name in names if name.startswith("masked_")}
+    for mine, other in zip(wide, narrow, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(mine, other, strict=True))
+
+
+@pytest.mark.parametrize("max_iter", [0, 1, 2, 30])
+def test_columns_that_pivots_did_not_finish_are_told(max_iter: int, on_host: ModuleType) -> None:
+    """Both twins tell the same ones, and leave what the last exchange gave, without its negative entries."""
+    rng = np.random.default_rng(0)
+    W, A = rng.random((40, 6)), rng.standard_normal((40, 30))
+    arguments = W.T @ W, W.T @ A, np.zeros((6, 30)), 1e-12, max_iter
+    (mine, told), (other, truth) = (module.nonneg_pivots(*arguments) for module in (on_host, randla.kernels))
+    assert np.array_equal(told, truth)
+    assert (told == 1).any() == (max_iter > 0)
+    assert (told == -1).any() == (max_iter < 3)
+    assert mine.min() >= 0
+    assert np.abs(mine - other).max() <= tolerance("float64", 40, np.linalg.cond(W) ** 2)
+
+
+def test_pivots_of_what_is_not_finite_end(on_host: ModuleType) -> None:
+    G = np.array([[2.0, np.nan], [np.nan, 2.0]])
+    for module in (on_host, randla.kernels):
+        assert np.isnan(module.nonneg_pivots(G, np.ones((2, 1)), np.ones((2, 1)), 1e-12, 3)[0]).any()
 
 
 def test_tables_are_pure_functions_of_the_index(on_host: ModuleType) -> None:
@@ -165,6 +203,12 @@ def test_stand_in_refuses_impossible_grids(grid: int, block: int, on_host: Modul
         uniforms((grid,), (block,), _uniform_arguments())
 
 
+def test_stand_in_refuses_more_shared_memory_than_a_block_has(on_host: ModuleType) -> None:
+    uniforms = _compile._function("tables", "uniforms", "float")
+    with pytest.raises(ValueError, match="no block has 49160 bytes"):
+        uniforms((1,), (256,), _uniform_arguments(), shared_mem=48 * 1024 + 8)
+
+
 # --- tests of the tests: a mutated kernel must be caught --------------------------------------------------------------
 
 MUTATIONS = [
@@ -197,13 +241,46 @@ MUTATIONS = [
     ("normal_residual", "total += (double)", "total = (double)"),
     ("block_srht_apply", "i64 top = first_row + first_middle", "i64 top = first_middle"),
     ("block_srht_adjoint", "at.block * n_sampled", "0 * n_sampled"),
+    ("pair_sums", "(indices[p] * n_columns + indices[q])", "(indices[q] * n_columns + indices[p])"),
+    ("pair_sums", "right[right_entry[from] * width + t]", "right[right_entry[from] * width]"),
+    ("masked_cholesky", "M[at(row, column)] += sum[s]", "M[at(row, column)] = sum[s]"),
+    ("masked_cholesky", "diagonal[0] == 0 &&", "false &&"),
+    ("masked_qr", "double head = R[at(j, j)]", "double head = 0"),
+    ("masked_qr", "sqrt(ridge[i])", "ridge[i]"),
+    ("masked_cg", "energy / before * s.p[j]", "s.p[j]"),
+    ("masked_cg", "s.sums[g * k + j]", "s.sums[j]"),
+    ("masked_cg", "s.base[(i64)c * k + j] * in[c]", "s.base[(i64)c * k + c] * in[c]"),
+    ("masked_sketched_cg", "j] += word & 1 ? -value : value", "j] += value"),
+    ("masked_sketched_cg", "= -factor;", "= factor;"),
+    ("masked_variances", "variance : 1.0 / 0.0", "variance : 0.0"),
+    ("masked_variances", "starts[g + 1] : count", "starts[g] + 1 : count"),
+    ("nonneg_sweeps", "s < thread - thread % TILE + TILE", "s < thread - thread % TILE + 1"),
+    ("nonneg_sweeps", "if (c > a) sum[c] +=", "if (c < a) sum[c] +="),
+    ("nonneg_sweeps", "if (!(pivot > 0)) continue;", "if (k >= r) continue;"),
+    ("nonneg_pivots", "(every || k == last)", "every"),
+    ("nonneg_pivots", "slope < -tol * floor &&", "slope > tol * floor &&"),
+    ("masked_nonneg_sweeps", "double sum = -b[j];", "double sum = b[j];"),
+    ("masked_nonneg_sweeps", "if (!(pivot > 0) || value == old) continue;", "if (value == old) continue;"),
+    ("divergence_sweeps", "step /= 1 + decrement", "step *= 1"),
+    ("divergence_sweeps", "if (!(d.data[p] > 0)) continue;", ""),
+    ("divergence_sweeps", "c += d.folds[FOLDS + f]", "c += d.folds[f]"),
+    ("symmetric_sweep", "step = x - h", "step = h - x"),
+    ("symmetric_sweep", "square += x * x - h * h;", ""),
+    ("csr_symmetric_sweep", "sparse ? indices[e] : e - first;", "e - first;"),
+    ("sampled_products", "row_of(first + r, m, indptr)", "row_of(first, m, indptr)"),
+    ("binary_search", "0.5 * shift", "0 * shift"),
+    ("binary_search", "both < best", "false"),
+    ("masked_binary_search", "weight * (double)v[a] * (double)v[c]", "(double)v[a] * (double)v[c]"),
+    ("top_columns", "column < other_column", "column > other_column"),
+    ("top_columns", "(row[c] == value && c > column)", "false"),
 ]
 
 
 @pytest.mark.parametrize(("kernel", "old", "new"), MUTATIONS, ids=[f"{m[0]}-{m[1]}" for m in MUTATIONS])
 def test_mutated_kernel_is_caught(kernel: str, old: str, new: str, compiler: None) -> None:
     assert sum(_compile.source(stem).count(old) > 0 for stem in STEMS), "the mutation no longer applies"
-    with fake_cupy.installed(mutations={old: new}) as module, pytest.raises(AssertionError):
+    mutant = fake_cupy.installed(flags=("-O0",), mutations={old: new})  # each is built for this test alone
+    with mutant as module, pytest.raises(AssertionError):
         check_all(kernel, module)
 
 
@@ -211,9 +288,9 @@ def test_mutated_kernel_is_caught(kernel: str, old: str, new: str, compiler: Non
 
 SANITIZED = """
 from tests import contracts, fake_cupy
-from randla.gpu import _compile, hadamard
-_compile.BLOCK, _compile.MOST_BLOCKS, hadamard.TILE_BYTES = 16, 2, 512
-flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+from randla.gpu import _compile, completion, hadamard
+_compile.BLOCK, _compile.MOST_BLOCKS, hadamard.TILE_BYTES, completion.SHARED = 16, 2, 512, 1200
+flags = ("-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 with fake_cupy.installed(flags=flags, mutations={mutations!r}) as gpu:
     for contract in contracts.contracts():
         if contract.kernel.startswith({prefix!r}):
@@ -240,6 +317,7 @@ def test_no_address_is_missed_and_nothing_is_undefined(compiler: None) -> None:
         ("uniforms", "i < (n); ++i", "i <= (n); ++i", "heap-buffer-overflow"),
         ("uniform_rows", "(u64)i, 0);", "(u64)i, 1 << (i + 40));", "shift exponent"),
         ("srht_adjoint", "0 <= to && to < target_size", "to <= target_size", "heap-buffer-overflow"),
+        ("masked_qr", "? shared + vectors :", "? shared + vectors + 1 :", "heap-buffer-overflow"),
     ],
 )
 def test_sanitizers_see_a_mutated_kernel(prefix: str, old: str, new: str, message: str, compiler: None) -> None:
@@ -248,60 +326,17 @@ def test_sanitizers_see_a_mutated_kernel(prefix: str, old: str, new: str, messag
     assert message in done.stderr
 
 
-# A transform of 64 rows by 3 columns in two passes, the second sampled; then the adjoint.
-RACES = """
-int main() {
-    std::vector<T> a(192, 1), work(192), out(192);
-    std::vector<i64> starts(65), items(64);
-    for (i64 i = 0; i < 64; ++i) starts[i + 1] = i + 1, items[i] = i;
-    for (i64 flip = 1; flip >= -1; flip -= 2) {
-        launch(2, 16, [&] {
-            fwht_pass(16, 1, 2, 7, 0, flip, 0, 3, 6, 0, 3, 1, flip < 0 ? -1 : 0, 64, starts.data(), items.data(),
-                      0, 192, a.data(), 0, 192, work.data());
-        });
-        launch(2, 16, [&] {
-            fwht_pass(6, 1, 2, 7, 0, 0, 0, 3, 6, 3, 3, 2, flip > 0 ? 1 : 0, 64, starts.data(), items.data(),
-                      0, 192, work.data(), 0, 192, out.data());
-        });
-    }
-}
-"""
-
-
-# Five stripes of nine rows in tiles of four, each with a residual and weights.
-RACES_OF_SWEEPS = """
-int main() {
-    std::vector<T> a(43 * 21, 1), x(21, 1), b(43, 1), w(43, 1), sums(5 * 21);
-    std::vector<double> squares(5);
-    launch(2, 16, [&] {
-        normal_sweep(5, 43, 21, 9, 4, 1, 1, a.data(), x.data(), b.data(), w.data(), sums.data(), squares.data());
-    });
-}
-"""
-
-
-# Three pivots out of races that the diagonal decides, then greedy ones of the same matrix.
-RACES_OF_PIVOTS = """
-int main() {
-    std::vector<double> h(1600), d(40), before(40), times{1, 1, 1}, least(40), l(1600);
-    std::vector<i64> index{7, 21, 30}, chosen(40, -1);
-    for (i64 i = 0; i < 1600; ++i) h[i] = i % 41 == 0 ? 2 : 0.1;
-    for (i64 i = 0; i < 40; ++i) d[i] = before[i] = 2;
-    launch(1, 16, [&] {
-        race_pivots(1, 40, 3, 1, h.data(), d.data(), before.data(), index.data(), times.data(), least.data(),
-                    chosen.data(), l.data());
-    });
-    d = before;
-    launch(1, 16, [&] { greedy_pivots(1, 40, 0.5, h.data(), d.data(), least.data(), chosen.data(), l.data()); });
-}
-"""
-COOPERATIVE = {"hadamard": RACES, "pivots": RACES_OF_PIVOTS, "regression": RACES_OF_SWEEPS}
-
-
-def _races(stem: str, text: str) -> subprocess.CompletedProcess[str]:
-    text = fake_cupy.host_text(text, threads=True) + COOPERATIVE[stem]
+def _races(stem: str, left_out: int = -1) -> subprocess.CompletedProcess[str]:
+    """Run the program of a source under ThreadSanitizer, if told without one of its barriers; built once."""
+    parts = _compile.source(stem).split("__syncthreads();")
+    numbered = "".join(f"{part}if (left_out != {n}) __syncthreads();" for n, part in enumerate(parts[:-1])) + parts[-1]
+    head = '#include <cstdlib>\nstatic const int left_out = std::atoi(std::getenv("LEFT_OUT"));\n'
+    text = head + fake_cupy.host_text(numbered, threads=True) + PROGRAMS[stem]
     program = fake_cupy.build(text, ("-fsanitize=thread", "-g"), shared=False)
-    return subprocess.run([str(program)], capture_output=True, text=True, timeout=120)
+    # the first race ends it: threads that a missing barrier sent different ways would wait for ever
+    options = f"halt_on_error=1:symbolize={int(left_out < 0)}"
+    environment = {**os.environ, "LEFT_OUT": str(left_out), "TSAN_OPTIONS": options}
+    return subprocess.run([str(program)], env=environment, capture_output=True, text=True, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -314,30 +349,21 @@ def thread_sanitizer(compiler: None) -> None:
         skip("tsan")
 
 
-@pytest.mark.parametrize("stem", COOPERATIVE)
+@pytest.mark.parametrize("stem", PROGRAMS)
 def test_no_races_in_shared_memory(stem: str, thread_sanitizer: None) -> None:
-    done = _races(stem, _compile.source(stem))
+    done = _races(stem)
     assert done.returncode == 0, done.stderr[:3000]
 
 
 def test_cooperative_sources_are_listed() -> None:
-    assert COOPERATIVE.keys() == {stem for stem in STEMS if "__syncthreads" in _compile.source(stem)}
+    assert PROGRAMS.keys() == {stem for stem in STEMS if "__syncthreads" in _compile.source(stem)}
 
 
-@pytest.mark.parametrize(
-    ("stem", "which"),
-    [
-        *(("hadamard", which) for which in range(4)),
-        *(("pivots", which) for which in (0, 1, 4)),  # without the others threads part ways and wait for ever
-        *(("regression", which) for which in range(3)),
-    ],
-)
-def test_a_missing_barrier_is_a_race(stem: str, which: int, thread_sanitizer: None) -> None:
-    parts = _compile.source(stem).split("__syncthreads();")
-    assert len(parts) == {"hadamard": 5, "pivots": 6, "regression": 4}[stem]
-    text = "__syncthreads();".join(parts[: which + 1]) + ";" + "__syncthreads();".join(parts[which + 1 :])
-    done = _races(stem, text)
-    assert "data race" in done.stderr
+@pytest.mark.parametrize("stem", PROGRAMS)
+def test_every_missing_barrier_is_a_race(stem: str, thread_sanitizer: None) -> None:
+    for which in range(_compile.source(stem).count("__syncthreads();")):
+        done = _races(stem, which)
+        assert "data race" in done.stderr, f"barrier {which}"
 
 
 # --- compilers --------------------------------------------------------------------------------------------------------
@@ -530,3 +556,26 @@ def test_device_sums_repeat_bit_for_bit(dtype: str) -> None:
         apply(second)
         assert cupy.array_equal(first, second)
         assert float(cupy.abs(first).max()) > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernel", ["masked_cholesky", "masked_qr", "masked_cg", "masked_sketched_cg"])
+def test_device_solutions_repeat_bit_for_bit(kernel: str) -> None:
+    """Rows that fill the device many times over, of very different lengths."""
+    import cupy
+
+    lengths = np.r_[20_000, np.arange(4000) % 300]
+    rng, indptr = np.random.default_rng(0), np.r_[0, np.cumsum(lengths)]
+    V, t = (cupy.asarray(rng.standard_normal(shape)) for shape in ((500, 32), indptr[-1]))
+    indices = cupy.asarray(rng.integers(0, 500, indptr[-1]))
+    ridge, start = cupy.ones(lengths.size), cupy.zeros((lengths.size, 32))
+    rows = V, indices, cupy.asarray(indptr), None, t
+    arguments = {
+        "masked_cholesky": (*rows, None, ridge),
+        "masked_qr": (*rows, ridge),
+        "masked_cg": (*rows, None, ridge, cupy.ones(32), cupy.asarray(lengths), start, 1e-6, 30),
+        "masked_sketched_cg": (contracts.KEY, *rows, ridge, start, 128, 8, 1e-6, 30),
+    }[kernel]
+    first, second = (getattr(gpu, kernel)(*arguments) for _ in range(2))
+    assert all(cupy.array_equal(mine, other) for mine, other in zip(first, second, strict=True))
+    assert float(cupy.abs(first[0]).max()) > 0

@@ -20,7 +20,17 @@ from randla.tour import find_jobs, run_tour
 from randla.tour import progress as progress_module
 from randla.tour.compare import Comparison, Rows, best_errors, relative_error
 from randla.tour.job import Row
-from randla.tour.jobs import colours, patches, tables, words
+from randla.tour.jobs import (
+    colours,
+    parts_of_digits,
+    patches,
+    photograph,
+    recommender,
+    tables,
+    topics,
+    unmixing,
+    words,
+)
 from randla.tour.measure import measure, memory_method
 from randla.tour.progress import Lines, Silent, watch
 from randla.tour.table import cells
@@ -228,7 +238,8 @@ def test_word_table_has_columns_of_length_one(monkeypatch) -> None:
 def test_jobs_are_found_in_order() -> None:
     names = [job.name for job in find_jobs()]
     assert names == [
-        "patches", "words", "chosen_words", "digits", "kernel-digits", "colours", "tables", "stream-svd",
+        "patches", "words", "chosen_words", "topics", "digits", "parts-of-digits", "kernel-digits", "colours",
+        "photograph", "recommender", "unmixing", "tables", "stream-svd",
     ]  # fmt: skip
     assert len(set(names)) == len(names)
 
@@ -368,6 +379,239 @@ def test_products_of_the_tour_are_as_good_as_they_say(monkeypatch) -> None:
     assert 0.25 <= ours.estimate / ours.error <= 4
     curves = tables._errors_by_storage(first, second, exact, (120,), 1)
     assert curves["randla.PrioritySampler"][1][0, 0] == pytest.approx(ours.error)
+
+
+def _picture(height: int = 40, width: int = 48) -> np.ndarray:
+    """Stripes in three colours, of which small squares are alike."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([0.5 + 0.4 * np.sin(a * x + b * y) for a, b in ((0.9, 0.2), (0.7, 0.5), (0.9, 0.3))], axis=-1)
+
+
+def test_squares_of_a_picture_average_to_it() -> None:
+    picture = _picture(24, 31)
+    squares = photograph.Squares(picture.shape, 8, 2)
+    rows = squares.rows(picture)
+    assert rows.shape == (9 * 12, 192)
+    assert np.array_equal(rows[13].reshape(3, 8, 8), picture[2:10, 2:10].transpose(2, 0, 1))
+    back = squares.average(rows)
+    assert np.isnan(back[:, 30]).all()  # (31 - 8) / 2 is no whole number: nothing covers the last column
+    assert np.abs(back[:, :30] - picture[:, :30]).max() <= 16 * np.finfo(float).eps
+    seen = photograph.draw_seen(picture.shape, 0.3, "seen")
+    observed = squares.observed(picture, seen)
+    there = squares.rows(seen)
+    assert observed.nnz == there.sum()
+    assert observed.has_canonical_format
+    assert np.array_equal(observed.toarray(), np.where(there, rows, 0))
+
+
+def test_customary_fillings_keep_what_was_seen() -> None:
+    y, x = np.mgrid[:24, :32]
+    plane = np.stack([0.01 * x + 0.02 * y, 0.9 - 0.02 * x, 0.3 + 0.01 * y], axis=-1)
+    seen = photograph.draw_seen(plane.shape, 0.3, "seen")
+    squares = photograph.Squares(plane.shape, 8, 2)
+    filled = [
+        photograph.interpolated(plane, seen),
+        photograph.channel_means(plane, seen),
+        photograph.by_iterated_svd(squares, plane, seen, 3, 40),
+        photograph.by_imputer(squares, plane, seen),
+    ]
+    for picture in filled:
+        assert np.array_equal(picture[seen], plane[seen])
+        assert np.isfinite(picture).all()
+    inner = np.abs(filled[0] - plane)[4:-4, 4:-4]  # within the triangles, linear interpolation of a plane is exact
+    assert inner.max() <= 1e3 * np.finfo(float).eps
+    assert np.ptp(filled[1][~seen[..., 0], 0]) == 0
+    assert np.abs(filled[2] - plane).max() < 0.05 < np.abs(filled[1] - plane).max()
+
+
+def test_the_photograph_is_filled_as_well_as_the_tour_says(monkeypatch) -> None:
+    monkeypatch.setattr("randla.tour.compare.measure", lambda call, **_: measure(call, budget=0))
+    monkeypatch.setattr(photograph, "_PART", (slice(0, 16), slice(0, 24)))
+    picture = _picture(40, 40)
+    seen = photograph.draw_seen(picture.shape, 0.4, "seen")
+    fills, rows, size = photograph._compare(picture, seen, Silent(), quick=True)
+    assert size.endswith("squares: 289 x 192 float32")
+    errors = {row.method: row.error for row in rows}
+    ours = next(row for row in rows if "of the squares, rank" in row.method)
+    assert ours.error == pytest.approx(np.sqrt(np.mean((fills["completion"] - picture)[~seen] ** 2)), rel=1e-12)
+    assert ours.error < 0.5 * errors["mean of each channel"]
+    assert 0.5 <= ours.estimate / ours.error <= 2
+    assert all(row.note.endswith("dB") for row in rows)
+    assert rows[0].note == f"{colours.decibels(fills['linear interpolation'], picture):.2f} dB"
+
+
+def test_biases_solve_their_equations() -> None:
+    data = recommender.draw(200, 80, 4000)
+    X = data.train
+    mean, b, c = recommender.biases(X, damping=2.0, n_rounds=200)
+    rows = np.repeat(np.arange(200), np.diff(X.indptr))
+    left = X.data - mean - b[rows] - c[X.indices]
+    for own, places in ((b, rows), (c, X.indices)):  # the gradient of the damped squares
+        assert np.abs(np.bincount(places, left, own.size) - 2.0 * own).max() <= 1e-9 * X.nnz
+    assert mean == X.data.mean()
+
+
+def test_the_recommender_is_as_good_as_the_tour_says(monkeypatch) -> None:
+    monkeypatch.setattr("randla.tour.compare.measure", lambda call, **_: measure(call, budget=0))
+    data = recommender.draw(600, 300, 30_000)
+    assert data.train.nnz + len(data.rows) == 30_000
+    assert (data.train[data.rows, data.cols] == 0).all()
+    model, rows = recommender._compare(data, Silent(), budget=0)
+    errors = {row.method: row.error for row in rows}
+    ours = rows[-1]
+    assert all(row.excess >= 1 for row in rows)
+    assert ours.error < min(error for method, error in errors.items() if method != ours.method)
+    assert ours.error == pytest.approx(np.sqrt(np.mean((model.predict(data.rows, data.cols) - data.values) ** 2)))
+    assert 0.9 <= ours.estimate / ours.error <= 1.1
+    table = recommender._recommended(data, model, np.arange(0, 600, 3))
+    means = {row[0]: float(row[1]) for row in table.rows}
+    assert means["the truth"] > means["randla.complete"] > means["items with the largest bias"]
+    assert table.rows[0][2] == "10.0 of 10"
+    curves = recommender._by_counts(data, model)
+    assert curves["size"].sum() == len(data.rows)
+    squares = curves["randla.complete"] ** 2 * curves["size"]
+    assert np.sqrt(np.nansum(squares) / len(data.rows)) == pytest.approx(ours.error, rel=1e-9)
+    told, off = recommender._calibration(data, model)
+    assert (np.diff(told) > 0).all()
+    assert off[-1] > off[0]
+
+
+def test_lists_leave_out_what_was_rated() -> None:
+    seen = np.zeros((2, 30), bool)
+    seen[0, :5] = True
+    lists = recommender._first_unseen(np.arange(30), seen)
+    assert lists.tolist() == [list(range(5, 15)), list(range(10))]
+
+
+def _corpus(monkeypatch) -> topics.Corpus:
+    """Docstrings that each take their words from one or two of three lists, in two packages."""
+    rng = np.random.default_rng(5)
+    lists = [[f"{name}{letter}" for letter in "abcdefghijkl"] for name in ("alpha", "beta", "gamma")]
+    modules: dict[str, dict[str, tuple[str, ...]]] = {"p": {}, "q": {}}
+    for i in range(240):
+        first = i % 3
+        drawn = [*rng.choice(lists[first], 9), *rng.choice(lists[(first + 1) % 3], 2), "everywhere", f"once{i}"]
+        modules["p" if first < 2 else "q"][f"module{i}"] = (" ".join(drawn),)
+    modules["q"]["again"] = modules["p"]["module0"]  # belongs to the first package that has it
+    monkeypatch.setattr(topics, "read_modules", modules.__getitem__)
+    monkeypatch.setattr(topics, "_COMMON", 0.9)
+    return topics.load_corpus(("p", "q"))
+
+
+def test_corpus_of_the_topics(monkeypatch) -> None:
+    corpus = _corpus(monkeypatch)
+    assert corpus.counts.shape == corpus.weights.shape == (240, 36)
+    assert not {"everywhere", "once0"} & set(corpus.words)
+    assert (corpus.packages == "p").sum() == 160
+    assert np.allclose(np.sqrt(corpus.weights.multiply(corpus.weights).sum(axis=1)), 1)
+    assert corpus.counts.sum() == 240 * 11
+
+
+def test_divergence_and_shares_of_topics_are_those_of_their_definitions() -> None:
+    from scipy.special import kl_div
+
+    from randla.nonnegative.results import NMFResult
+
+    rng = np.random.default_rng(6)
+    X = rng.poisson(0.4, (40, 25)).astype(float)
+    W, H = rng.random((40, 3)), rng.random((3, 25))
+    truth = kl_div(X, W @ H).sum()
+    assert topics.divergence(sp.csr_array(X), W, H) == pytest.approx(truth, rel=1e-12)
+    result = NMFResult(W, H, 0.0)
+    order, shares = topics.by_weight(result)
+    mass = np.array([np.outer(W[:, k], H[k]).sum() for k in order])
+    assert (np.diff(mass) <= 0).all()
+    assert np.allclose(shares, mass / (W @ H).sum(), rtol=1e-13)
+    packages = np.array(["a"] * 10 + ["b"] * 30)
+    names, table = topics.shares_of_packages(result, packages)
+    assert names == ["a", "b"]
+    assert table[1, 0] == pytest.approx(np.outer(W[10:, order[0]], H[order[0]]).sum() / (W[10:] @ H).sum())
+    lines = topics._table(result, np.array([f"w{j}" for j in range(25)]), "t", 2).rows
+    leading = np.argsort(-H[order[0]])[:2]
+    assert lines[0] == ("1", f"{shares[0]:.1%}", f"w{leading[0]}, w{leading[1]}")
+
+
+def test_topics_are_found_and_compared_fairly(monkeypatch) -> None:
+    monkeypatch.setattr("randla.tour.compare.measure", lambda call, **_: measure(call, budget=0))
+    corpus = _corpus(monkeypatch)
+    found, rows = topics._compare(corpus, 3, Silent(), budget=0)
+    for result in found.values():  # each topic is one of the lists
+        for line in topics._table(result, corpus.words, "", 5).rows:
+            assert len({word[:-1] for word in line[2].split(", ")}) == 1
+    squares, counts = rows[:3], rows[3:]
+    A, result = corpus.weights.toarray(), found["frobenius"]
+    assert squares[1].error == pytest.approx(np.linalg.norm(A - result.W @ result.H) / np.linalg.norm(A), rel=1e-10)
+    s = np.linalg.svd(A, compute_uv=False)
+    assert squares[0].best == pytest.approx(np.linalg.norm(s[3:]) / np.linalg.norm(s), rel=1e-8)
+    for theirs, ours, same in (squares, counts):
+        assert (theirs.ours, ours.ours, same.ours) == (False, True, True)
+        assert ours.estimate == pytest.approx(ours.error, rel=1e-8)
+        assert ours.error <= 1.01 * theirs.error
+        assert "not reached" in same.note or same.error <= (1 + 1e-5) * theirs.error
+        assert theirs.note.endswith("iterations")
+
+
+def test_pixels_are_hidden_and_filled_as_the_tour_says(monkeypatch) -> None:
+    monkeypatch.setattr("randla.tour.compare.measure", lambda call, **_: measure(call, budget=0))
+    every = parts_of_digits.load_digits(quick=True)
+    digits = parts_of_digits.Digits(every.truth[:200], every.seen[:200])
+    assert 0.15 <= 1 - digits.seen.mean() <= 0.25
+    assert np.array_equal(np.isnan(digits.known), ~digits.seen)
+    fills, rows = parts_of_digits._compare(digits, Silent(), budget=0)
+    errors = {row.method: row.error for row in rows}
+    ours = rows[-1]
+    assert ours.error == pytest.approx(np.sqrt(np.mean((fills["masked NMF"] - digits.truth)[~digits.seen] ** 2)))
+    assert ours.error < min(error for method, error in errors.items() if "mean" in method)
+    assert 0.8 <= ours.estimate / ours.error <= 1.25  # of 500 pixels
+    assert errors["mean of each pixel"] == pytest.approx(
+        np.sqrt(np.mean((np.nanmean(digits.known, axis=0) - digits.truth)[~digits.seen] ** 2))
+    )
+
+
+def test_more_parts_help_until_they_do_not() -> None:
+    curves = parts_of_digits.rank_curves(parts_of_digits.load_digits(quick=True).truth[:200], (2, 6, 16), n_splits=2)
+    free, held = (np.array(curve.errors) for curve in curves.values())
+    assert free[1] < free[0] < free[2]  # the least is inside
+    assert (np.diff(held) < 0).all()
+
+
+def test_tiles() -> None:
+    pictures = np.arange(3 * 64, dtype=float).reshape(3, 64)
+    tiles = parts_of_digits._tiles(pictures, 2)
+    assert tiles.shape == (17, 17)
+    assert np.array_equal(tiles[:8, 9:], pictures[1].reshape(8, 8))
+    assert np.isnan(tiles[8]).all()
+    assert np.isnan(tiles[9:, 9:]).all()
+
+
+def test_materials_are_judged_whatever_their_scale_and_order() -> None:
+    from randla.datasets import spectral_cube
+
+    cube = spectral_cube(40, (12, 12), 4, snr=float("inf"), rng=3)
+    scale, order = np.array([3.0, 0.1, 20.0, 1.0]), [2, 0, 3, 1]
+    found = unmixing.judged(cube, (cube.endmembers * scale)[:, order], (cube.abundances / scale[:, None])[order])
+    eps = np.finfo(float).eps
+    assert np.abs(found.shares - cube.abundances).max() <= 1e3 * eps
+    assert np.abs(found.endmembers - cube.endmembers).max() <= 1e3 * eps * cube.endmembers.max()
+    assert found.degrees <= np.degrees(1e3 * eps)
+    dead = unmixing.judged(cube, cube.endmembers, cube.abundances * np.array([[1.0], [1.0], [1.0], [0.0]]))
+    assert np.isfinite(dead.shares).all()
+
+
+def test_materials_are_found_as_the_tour_says(monkeypatch) -> None:
+    from randla.datasets import spectral_cube
+
+    monkeypatch.setattr("randla.tour.compare.measure", lambda call, **_: measure(call, budget=0))
+    cube = spectral_cube(40, (24, 24), 4, **unmixing._SETTINGS)
+    found, rows = unmixing._compare(cube, Silent(), budget=0)
+    errors = {row.method: row.error for row in rows}
+    assert list(found) == ["scikit-learn NMF", "pixels by spa", "least volume"]
+    truth = np.sqrt(np.mean((found["least volume"].shares - cube.abundances) ** 2))
+    assert errors["randla.minvol_nmf"] == pytest.approx(truth, rel=1e-12)
+    assert max(errors["randla.minvol_nmf"], errors["randla.structured_nmf"]) < 0.7 * errors["sklearn NMF"]
+    for one in found.values():
+        assert np.allclose(one.shares.sum(axis=0), 1)
+    assert all("spectra off by" in row.note for row in rows)
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------

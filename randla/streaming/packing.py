@@ -19,7 +19,7 @@ MAGIC = b"randlaST"
 VERSION = 1
 _HEADER = struct.Struct("<8s4sHHHHHH")  # magic, kind, versions of format and streams, counts of the three parts, 0
 _SHAPE = struct.Struct("<QQQ")  # code of the dtype, rows, columns
-_DTYPES = ("float32", "float64", "complex64", "complex128")
+_DTYPES = ("float32", "float64", "complex64", "complex128", "int64")
 _DIGEST = 32  # bytes of the SHA-256 at the end
 
 
