@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class Solvers(Pinned):
             raise NotImplementedError("a sketch of sparse data is dense: the function refuses it")
         self.pin(n_threads)
         sizes = {"dense": FULL.nmf_dense, "faces": FULL.nmf_faces, "sparse": FULL.nmf_sparse}[matrix]
-        self.X = {"dense": planted, "faces": faces_like, "sparse": counts}[matrix](
+        self.X = {"dense": partial(planted, density=0.3), "faces": faces_like, "sparse": counts}[matrix](
             *(sizes if matrix == "dense" else sizes[:-1])
         )
         self.rank = sizes[-1]
@@ -106,7 +107,7 @@ class Masked(Pinned):
         import scipy.sparse
 
         self.pin()
-        self.truth = planted(1_000, 500, 10)
+        self.truth = planted(1_000, 500, 10, 0.3)
         self.hidden = np.random.default_rng(1).random(self.truth.shape) < 0.2
         if storage == "nan":
             self.X = np.where(self.hidden, np.nan, self.truth)
@@ -142,7 +143,7 @@ class Stream(Pinned):
 
     def setup(self, task: str, rank: int) -> None:
         self.pin()
-        self.X = planted(20_000, 200, 20)
+        self.X = planted(20_000, 200, 20, 0.3)
         self.rows = randla.RowBlocks.from_array(self.X, block_bytes=1024 * self.X[0].nbytes)
         self.parts = self.learn(rank)
         self.run(task, rank)

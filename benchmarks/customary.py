@@ -164,14 +164,15 @@ def sklearn_nystroem(X: np.ndarray, rank: int) -> np.ndarray:
     return Nystroem(gamma=1.0 / X.shape[1], n_components=rank, random_state=0).fit_transform(X)
 
 
-def sklearn_nmf(X: Any, rank: int, n_iter: int, loss: str = "frobenius") -> tuple[np.ndarray, np.ndarray]:
+def sklearn_nmf(X: Any, rank: int, n_iter: int, start: Any, loss: str = "frobenius") -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's coordinate descent, or multiplicative updates for another loss, for a number of iterations."""
     from sklearn.decomposition import NMF
 
     model = NMF(
-        rank, init="random", solver="cd" if loss == "frobenius" else "mu", beta_loss=loss, max_iter=n_iter, tol=0.0,
+        rank, init="custom", solver="cd" if loss == "frobenius" else "mu", beta_loss=loss, max_iter=n_iter, tol=0.0,
         random_state=0,
     )  # fmt: skip
+    W, H = (np.array(F) for F in start)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it was not to converge
-        return model.fit_transform(X), model.components_
+        return model.fit_transform(X, W=W, H=H), model.components_

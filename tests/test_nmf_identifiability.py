@@ -12,9 +12,9 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from randla.nmf import identifiability, scattered
 
 import randla
+from randla.nonnegative import identifiability, scattered
 from randla.nonnegative.scattered import Search, caps
 
 from .conftest import tolerance

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from randla.nmf import rescal as rescal_module
 from scipy.io import savemat
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
@@ -20,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from randla import ConvergenceError, ConvergenceWarning, Key, Status
 from randla._arrays import to_host
 from randla.estimators._stability import StabilitySelector
+from randla.nonnegative import rescal as rescal_module
 from randla.nonnegative._stacks import Intake
 from randla.nonnegative.perturbations import perturbed
 from randla.nonnegative.relations import load_relations

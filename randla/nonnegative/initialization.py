@@ -26,7 +26,7 @@ def start(data: Any, rank: int, init: Any, key: Key) -> tuple[Any, Any]:
     if init == "spa":
         from .separable import spa
 
-        chosen = spa(data.source, rank, rng=key).columns
+        chosen = spa(data.source, min(rank, data.shape[1]), rng=key).columns
         Wt = data.xp.stack([data.column(int(j)) for j in chosen])
         Wt = _filled(Wt, rank, data, key)
         H = _sweeps(gram(Wt, data.xp), data.left(Wt), random_factor(rank, data.shape[1], data, key.fold("H")), data.xp)
