@@ -129,6 +129,9 @@ def _solve_passive(G, b, passive, size, L, x):
         if sound or not (trace > 0 and ridge < np.inf):  # entries that are not finite never become so
             break
         ridge = 1e-10 * trace / r if ridge == 0 else 10 * ridge
+    if not sound:  # L is not filled, and may hold anything
+        x[:size] = np.nan
+        return
     for i in range(size):
         value = b[passive[i]]
         for t in range(i):
