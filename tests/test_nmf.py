@@ -190,6 +190,39 @@ def test_sweeps_are_those_of_hals(r: int, n: int, sweeps: int, seed: int) -> Non
     assert np.allclose(nonneg_sweeps(G, B, X, sweeps, 0.0), truth, rtol=0, atol=tolerance("float64", 30 * r, 1e3))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("r", "n"), [(1, 1), (7, 16), (8, 40), (21, 37)])
+def test_sweeps_do_not_depend_on_the_order_in_memory(r: int, n: int, dtype: str) -> None:
+    """Columns side by side, as products with sparse matrices have them, or rows: the same bits."""
+    rng = np.random.default_rng(r)
+    W = rng.random((30, r))
+    B, X = (rng.standard_normal((r, n)).astype(dtype) for _ in range(2))
+    first = nonneg_sweeps(W.T @ W, B, np.abs(X), 3, 0.1)
+    for turned, other in ((np.asfortranarray(B), np.abs(X)), (np.asfortranarray(B), np.asfortranarray(np.abs(X)))):
+        assert np.array_equal(nonneg_sweeps(W.T @ W, turned, other, 3, 0.1), first)
+    assert nonneg_sweeps(W.T @ W, np.asfortranarray(B), np.abs(X), 3, 0.1).T.flags.c_contiguous
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rank", [1, 7, 8, 17, 66, 129])
+def test_pieces_of_a_sparse_matrix_have_its_products(rank: int, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(rank)
+    A = sp.random_array((83, 61), density=0.3, rng=rng, format="csr", dtype=dtype)
+    W, H = (rng.random((rank, n)).astype(dtype) for n in A.shape)
+    whole = as_nonnegative(A)
+    plain = whole.left(W), whole.right(H)
+    assert not whole._pieces  # the factors are small
+    monkeypatch.setattr("randla.nonnegative._matrices.CACHE_BYTES", 10 * rank * W.itemsize)
+    cut = as_nonnegative(A)
+    pieces = cut.left(W), cut.right(H)
+    assert {side: len(arrays[2]) for (side, _), arrays in cut._pieces.items()} == {
+        "columns": 1 + 61 * 9, "rows": 1 + 83 * 7,
+    }  # fmt: skip
+    for before, after, truth in zip(plain, pieces, (W @ A, H @ A.T), strict=True):
+        assert np.array_equal(before, after)  # pieces come in the order of the columns
+        assert np.allclose(after, truth, rtol=0, atol=tolerance(dtype, 83, float(np.abs(truth).max())))
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("options", [{"solver": "hals"}, {"solver": "pivots"}, {"loss": "kl", "solver": "newton"}])
 def test_penalties_are_those_of_scikit_learn(options: dict[str, Any]) -> None:

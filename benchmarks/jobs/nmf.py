@@ -139,7 +139,11 @@ def faces(sizes: Sizes) -> Iterator[Contest]:
 
 
 def sparse(sizes: Sizes) -> Iterator[Contest]:
-    """To the error that coordinate descent has after given numbers of iterations."""
+    """To the error that coordinate descent has after given numbers of iterations, from its start and from our own.
+
+    From one start both may end in stationary points of their own, whose errors differ in the fifth digit only: so the
+    band that counts as reached is narrower than that.
+    """
     m, n, n_nonzeros, rank = sizes.nmf_sparse
     X = counts(m, n, n_nonzeros)
     for n_iter, goal in COUNTS:
@@ -148,10 +152,12 @@ def sparse(sizes: Sizes) -> Iterator[Contest]:
         calls = {
             name: partial(_peer, X, rank, n_iter),
             "randla nmf": partial(_ours, X, rank, target, init=begun(X, rank)),
+            "randla nmf, own start": partial(_ours, X, rank, target),
         }
+        pairs = [Pair("randla nmf", name, goal), Pair("randla nmf, own start", name, goal)]
         yield Contest(
-            f"{sparse_shape(m, n, X.nnz)}, rank {rank}", calls, [Pair("randla nmf", name, goal)], "relative error",
-            partial(relative_error, X), lambda ours, _, target=target: ours <= 1.0001 * target, least=1,
+            f"{sparse_shape(m, n, X.nnz)}, rank {rank}", calls, pairs, "relative error", partial(relative_error, X),
+            lambda ours, _, target=target: ours <= 1.000001 * target, least=1,
         )  # fmt: skip
 
 

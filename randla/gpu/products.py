@@ -9,9 +9,10 @@ def _matrix(data, indices, indptr, shape, dtype):
     return csr_matrix((data.astype(dtype, copy=False), indices, indptr), shape=shape)
 
 
-def csr_matmul(data, indices, indptr, X):
-    """A @ X for a CSR matrix A with X.shape[0] columns and a dense X."""
-    return _matrix(data, indices, indptr, (len(indptr) - 1, len(X)), X.dtype) @ X
+def csr_matmul(data, indices, indptr, X, n_rows=None):
+    """A @ X for a CSR matrix A with X.shape[0] columns and a dense X; rows i, i + n_rows, ... are one where told."""
+    out = _matrix(data, indices, indptr, (len(indptr) - 1, len(X)), X.dtype) @ X
+    return out if n_rows is None else out.reshape(-1, n_rows, X.shape[1]).sum(axis=0)
 
 
 def csr_rmatmul(data, indices, indptr, Y, n_columns):

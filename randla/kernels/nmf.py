@@ -11,7 +11,8 @@ import numpy as np
 
 from .._parallel import parallel_for
 from ._compile import compiled
-from ._vector import HEIGHT, outer_tile_pair
+from ._registers import descend_tile
+from ._vector import HEIGHT
 from .completion import _aligned, _buffers, _entries, _form, _matrix, _padded
 
 LANES = 16  # columns of a tile
@@ -20,65 +21,61 @@ ROWS = 32  # the same for problems that are solved one by one
 
 
 @compiled
-def _sweep_tile(G, scale, T, B, S, squares, r):
-    """One sweep over the r coordinates of the tile T, with G padded and T and B of 16 columns; returns squared change.
-
-    Coordinates are taken eight at a time: what the others add is one small product, and the eight correct each other
-    as they change, which is the same as one after another.  The loops over columns are kept free of sums and calls,
-    so that they are vectorised.
-    """
-    K = G.shape[1]
-    flat, tile, sums = G.reshape(G.size), T.reshape(T.size), S.reshape(S.size)
-    squares[:] = 0
-    for i in range(0, r, HEIGHT):
-        S[:] = 0
-        outer_tile_pair(sums, 0, LANES, flat, i, K, tile, 0, LANES, K)
-        for a in range(min(HEIGHT, r - i)):
-            k = i + a
-            row, right, sum_, step = T[k], B[k], S[a], B[r]
-            for c in range(LANES):
-                old = row[c]
-                value = old + scale[k] * (right[c] - sum_[c])
-                value = value if value > 0 else 0.0
-                step[c] = value - old
-                row[c] = value
-            for c in range(LANES):
-                squares[c] += step[c] * step[c]
-            for b in range(a + 1, min(HEIGHT, r - i)):
-                g, below = G[i + b, k], S[b]
-                for c in range(LANES):
-                    below[c] += g * step[c]
-    change = 0.0
-    for c in range(LANES):
-        change += squares[c]
-    return change
+def _load_tile(X, turned, r, first, width, T):
+    """Columns `first` to `first + width` of X into the tile T; `turned` says that X has its columns as rows."""
+    if turned:
+        for c in range(width):
+            column = X[first + c]
+            for k in range(r):
+                T[k, c] = column[k]
+        return
+    for k in range(r):
+        row, target = X[k, first : first + width], T[k]
+        for c in range(width):
+            target[c] = row[c]
 
 
 @compiled
-def _sweep_tiles(G, B, X, n_sweeps, tol, out, lo, hi):
-    (r, n), K = X.shape, G.shape[0]
-    T, D, S = _aligned(K, LANES), _aligned(r + 1, LANES), _aligned(HEIGHT, LANES)
-    scale, squares = np.zeros(r), np.empty(LANES)
+def _store_tile(T, turned, r, first, width, out):
+    if turned:
+        for c in range(width):
+            column = out[first + c]
+            for k in range(r):
+                column[k] = T[k, c]
+        return
+    for k in range(r):
+        row, source = out[k, first : first + width], T[k]
+        for c in range(width):
+            row[c] = source[c]
+
+
+@compiled
+def _sweep_tiles(G, B, X, turned, r, n_sweeps, tol, out, lo, hi):
+    """Sweeps over the tiles lo to hi, with G padded; coordinates are taken eight at a time, see `descend_tile`."""
+    n, K = X.shape[0] if turned else X.shape[1], G.shape[0]
+    T, D = _aligned(K, LANES), _aligned(K, LANES)
+    tile, right, left = T.reshape(T.size), D.reshape(D.size), G.reshape(G.size)
+    scale, squares = np.zeros(K), np.empty(LANES)
     for k in range(r):
         scale[k] = 1 / G[k, k] if G[k, k] > 0 else 0.0  # a part that is zero stays as it is
-    for tile in range(lo, hi):
-        first, last = tile * LANES, min(n, tile * LANES + LANES)
-        for k in range(r):
-            for c in range(first, last):
-                T[k, c - first] = X[k, c]
-                D[k, c - first] = B[k, c]
-            for c in range(last - first, LANES):
-                T[k, c] = D[k, c] = 0
+    for t in range(lo, hi):
+        first = t * LANES
+        width = min(n - first, LANES)
+        if width < LANES:
+            T[:], D[:] = 0, 0
+        _load_tile(X, turned, r, first, width, T)
+        _load_tile(B, turned, r, first, width, D)
         start = 0.0
         for sweep in range(n_sweeps):
-            change = _sweep_tile(G, scale, T, D, S, squares, r)
+            squares[:] = 0
+            for i in range(0, K, HEIGHT):
+                descend_tile(tile, right, squares, left, scale, i, K)
+            change = squares.sum()
             if sweep == 0:
                 start = change
             if not change > tol * tol * start:
                 break
-        for k in range(r):
-            for c in range(first, last):
-                out[k, c] = T[k, c - first]
+        _store_tile(T, turned, r, first, width, out)
 
 
 def nonneg_sweeps(G, B, X, n_sweeps, tol):
@@ -89,15 +86,17 @@ def nonneg_sweeps(G, B, X, n_sweeps, tol):
     """
     r, n = X.shape
     K = -(-r // HEIGHT) * HEIGHT
-    wide, out = _aligned(K, K), np.empty((r, n), X.dtype)
+    # columns that lie one after another, as products with sparse matrices give them, stay so
+    turned = B.flags.f_contiguous and not B.flags.c_contiguous
+    wide, out = _aligned(K, K), np.empty((n, r) if turned else (r, n), X.dtype)
     wide[:r, :r] = G
-    B, X = np.ascontiguousarray(B), np.ascontiguousarray(X)
+    B, X = (np.ascontiguousarray(F.T if turned else F) for F in (B, X))
 
     def work(lo, hi):
-        _sweep_tiles(wide, B, X, n_sweeps, tol, out, lo, hi)
+        _sweep_tiles(wide, B, X, turned, r, n_sweeps, tol, out, lo, hi)
 
     parallel_for(work, -(-n // LANES) if r else 0, chunk=CHUNK)
-    return out
+    return out.T if turned else out
 
 
 # --- exact solutions by pivoting --------------------------------------------------------------------------------------

@@ -4,45 +4,77 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._parallel import parallel_for, stripe_width
+from .._parallel import available_threads, parallel_for, stripe_width
 from ._compile import compiled
+from ._registers import MOST_LANES, gathered_rows
 from ._vector import LANE_BYTES, prefetch_read, prefetch_write, scaled_add
 
 AHEAD = 8  # nonzeros between the hint and the use: about the latency of memory over the time of one update
+LEAST_ROWS = 256  # rows that are worth a thread
 
 
 # contract: a fused multiply-add rounds once instead of twice, and these loops live on it
 @compiled(fastmath={"contract"})
 def _multiply(data, indices, indptr, X, out, lo, hi):
-    k, per_line, n_nonzeros = X.shape[1], max(1, LANE_BYTES // X.itemsize), indices.size
+    (m, k), per_line, n_nonzeros = out.shape, max(1, LANE_BYTES // X.itemsize), indices.size
     flat = X.reshape(X.size)
-    for i in range(lo, hi):
-        y = out[i]
-        y[:] = 0
-        p, end = indptr[i], indptr[i + 1]
-        while p + 3 < end:  # four rows of X at a time, so that y is read and written a quarter as often
-            for q in range(p + AHEAD, min(p + AHEAD + 4, n_nonzeros)):
-                base = np.int64(indices[q]) * k
-                for c in range(0, k, per_line):
-                    prefetch_read(flat, base + c)
-            a, b, c, d = data[p], data[p + 1], data[p + 2], data[p + 3]
-            u, v = X[np.int64(indices[p])], X[np.int64(indices[p + 1])]
-            w, x = X[np.int64(indices[p + 2])], X[np.int64(indices[p + 3])]
-            for j in range(k):
-                y[j] = (((y[j] + a * u[j]) + b * v[j]) + c * w[j]) + d * x[j]
-            p += 4
-        while p < end:
-            a, u = data[p], X[np.int64(indices[p])]
-            for j in range(k):
-                y[j] += a * u[j]
-            p += 1
+    for piece in range(0, indptr.size - 1, m):
+        for i in range(lo, hi):
+            y = out[i]
+            p, end = indptr[piece + i], indptr[piece + i + 1]
+            while p + 3 < end:  # four rows of X at a time, so that y is read and written a quarter as often
+                for q in range(p + AHEAD, min(p + AHEAD + 4, n_nonzeros)):
+                    base = np.int64(indices[q]) * k
+                    for c in range(0, k, per_line):
+                        prefetch_read(flat, base + c)
+                a, b, c, d = data[p], data[p + 1], data[p + 2], data[p + 3]
+                u, v = X[np.int64(indices[p])], X[np.int64(indices[p + 1])]
+                w, x = X[np.int64(indices[p + 2])], X[np.int64(indices[p + 3])]
+                for j in range(k):
+                    y[j] = (((y[j] + a * u[j]) + b * v[j]) + c * w[j]) + d * x[j]
+                p += 4
+            while p < end:
+                a, u = data[p], X[np.int64(indices[p])]
+                for j in range(k):
+                    y[j] += a * u[j]
+                p += 1
 
 
-def csr_matmul(data, indices, indptr, X):
-    """A @ X for a CSR matrix A with X.shape[0] columns and a dense X."""
+@compiled
+def _multiply_lanes(data, indices, indptr, X, out, lo, hi):
+    """The same for real panels at least one vector wide: the sums of up to eight vectors stay in registers."""
+    (m, k), lane = out.shape, LANE_BYTES // X.itemsize
+    source, target = X.reshape(X.size), out.reshape(out.size)
+    for piece in range(0, indptr.size - 1, m):
+        for i in range(lo, hi):
+            start, stop = np.int64(indptr[piece + i]), np.int64(indptr[piece + i + 1])
+            if start == stop:
+                continue
+            c = 0
+            while c < k:
+                width = min(k - c, MOST_LANES * lane)
+                if 0 < k - c - width < lane:  # what is left would not fill a vector
+                    width -= lane
+                gathered_rows(
+                    target, i * k + c, -(-width // lane), width - lane, source, c, k, data, indices, start, stop, AHEAD
+                )
+                c += width
+
+
+def csr_matmul(data, indices, indptr, X, n_rows=None):
+    """A @ X for a CSR matrix A with X.shape[0] columns and a dense X.
+
+    With `n_rows`, row i of A is given in pieces, the rows i, i + n_rows, ... of the arrays: where each piece holds
+    columns whose rows of X fit into a cache, and comes with the like pieces of the other rows, X is read from there.
+    """
     X = np.ascontiguousarray(X)
-    out = np.empty((len(indptr) - 1, X.shape[1]), X.dtype)
-    parallel_for(lambda lo, hi: _multiply(data, indices, indptr, X, out, lo, hi), len(out), chunk=4096)
+    m = len(indptr) - 1 if n_rows is None else n_rows
+    out = np.zeros((m, X.shape[1]), X.dtype)
+    wide = X.shape[1] * X.itemsize >= LANE_BYTES and X.dtype in (np.float32, np.float64) and data.dtype == X.dtype
+    body = _multiply_lanes if wide and indices.dtype in (np.int32, np.int64) else _multiply
+    # rows are independent: the chunks may depend on the number of threads, and the results do not
+    chunk = max(LEAST_ROWS, -(-m // (4 * available_threads())))
+    parallel_for(lambda lo, hi: body(data, indices, indptr, X, out, lo, hi), m, chunk=chunk)
     return out
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from array_api_compat import is_cupy_namespace, is_numpy_namespace
+from scipy.sparse import csc_array
 
 from .._arrays import as_matrix, dtype_name, floating_dtype, is_complex, is_sparse, namespace_of
 from .._backend import kernel
 
 #: Squared norms between which neither squares of slopes nor products of factors overflow or vanish.
 MODERATE = {"float32": (1e-16, 1e24), "float64": (1e-100, 1e100)}
+CACHE_BYTES = 2**20  # of a factor that a piece of a sparse matrix may read: half of a usual cache of the second level
+LEAST_ENTRIES = 2  # of a row in a piece, on average: a row of the product is read and written for them
 BLOCK_ENTRIES = 2**22  # entries of X that a block of rows may have where the residual itself is formed
 
 
@@ -58,7 +62,12 @@ class Dense:
 
 
 class Sparse:
-    """A CSR matrix, with its transpose beside it: both products gather, neither scatters."""
+    """A CSR matrix, with its transpose beside it: both products gather, neither scatters.
+
+    On the CPU both are kept a second time, as pieces whose columns take rows of the factor that fit into a cache: read
+    from there they cost a third.  Products have the columns of a factor side by side in memory, as the next product
+    wants them.
+    """
 
     def __init__(self, A: Any) -> None:
         self.xp, self.source, csr = namespace_of(A), A, A.tocsr()
@@ -68,19 +77,31 @@ class Sparse:
         self.shape, self.nnz = (int(A.shape[0]), int(A.shape[1])), int(csr.nnz)
         self.dtype, self.like, self.n_passes = csr.data.dtype, csr.data, 0.0
         self.squared_norm = _squares(csr.data, self.xp)
+        self._pieces: dict[tuple[str, int], tuple[Any, Any, Any]] = {}
 
     def left(self, Wt: Any) -> Any:
         self.n_passes += 1
-        return self._product(self.columns, Wt)
+        return self._product("columns", Wt)
 
     def right(self, H: Any) -> Any:
         self.n_passes += 1
-        return self._product(self.rows, H)
+        return self._product("rows", H)
 
-    def _product(self, arrays: tuple[Any, Any, Any], F: Any) -> Any:
-        panel = self.xp.asarray(F.T, order="C") if hasattr(F, "flags") else F.T
-        out = kernel("csr_matmul", self.xp)(*arrays, panel).T
-        return self.xp.asarray(out, order="C") if hasattr(out, "flags") else out
+    def _product(self, side: str, F: Any) -> Any:
+        panel = self.xp.asarray(F.T, order="C")
+        m, n = self.shape if side == "rows" else self.shape[::-1]
+        return kernel("csr_matmul", self.xp)(*self._pieces_of(side, n, panel), panel, m).T
+
+    def _pieces_of(self, side: str, n: int, panel: Any) -> tuple[Any, Any, Any]:
+        """The arrays of one side, cut at every so many columns that their rows of the panel fit into the cache."""
+        arrays, turned = (self.rows, self.columns) if side == "rows" else (self.columns, self.rows)
+        m, width = len(arrays[2]) - 1, int(panel.shape[1]) * panel.dtype.itemsize
+        n_pieces = min(-(-n * width // CACHE_BYTES), self.nnz // max(1, LEAST_ENTRIES * m))
+        if n_pieces < 2 or not is_numpy_namespace(self.xp):
+            return arrays
+        if (side, n_pieces) not in self._pieces:
+            self._pieces[side, n_pieces] = _cut(turned, m, n, -(-n // n_pieces))
+        return self._pieces[side, n_pieces]
 
     @property
     def column_squares(self) -> Any:
@@ -103,6 +124,22 @@ class Sparse:
         whole = float(xp.sum(gram(Wt, xp) * gram(H, xp)))
         inside = float(xp.sum(model * model))
         return _squares(data - model, xp) + max(whole - inside, 0.0)
+
+
+def _cut(turned: tuple[Any, Any, Any], m: int, n: int, step: int) -> tuple[Any, Any, Any]:
+    """CSR arrays of the blocks of `step` columns of an m x n matrix, one below another, from those of its transpose."""
+    data, indices, indptr = turned
+    parts, total = [], 0
+    for first in range(0, n, step):
+        last = min(first + step, n)
+        places = slice(int(indptr[first]), int(indptr[last]))
+        inside = (data[places], indices[places], indptr[first : last + 1] - indptr[first])
+        block = csc_array(inside, shape=(m, last - first)).tocsr()
+        kind = np.int32 if n < 2**31 else np.int64
+        parts.append((block.data, block.indices.astype(kind) + kind(first), block.indptr[1:].astype(np.int64) + total))
+        total += block.nnz
+    values, columns, bounds = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return values, columns, np.concatenate([np.zeros(1, np.int64), bounds])
 
 
 class Compressed:

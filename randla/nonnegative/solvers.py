@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import Any
 from array_api_compat import is_cupy_namespace, is_numpy_namespace
 
 from .._checks import check_choice, check_integer, check_real
+from .._parallel import serial_blas
 from .._random import Key, as_key
 from .._results import Status, warn_or_raise
-from ..lowrank.rangefinder import range_finder
+from ..operators import SparseSign
 from ._matrices import Compressed, Dense, Sparse, as_nonnegative
 from .divergences import beta_objective, constant_divergence, multiplicative, newton, total_of
 from .frobenius import Fit, Penalties, Step, alternate, exact_squares
@@ -250,10 +252,12 @@ def _run(data: Any, plan: Plan, key: Key) -> Fit:
     else:
         Wt, H = start(data, plan.rank, plan.init, key)
         if plan.beta == 2.0 and plan.solver != "mu":
-            fit = alternate(
-                data, Wt, H, plan.penalties, solver=plan.solver, max_iter=plan.max_iter, tol=plan.tol,
-                callback=plan.callback,
-            )  # fmt: skip
+            # products with a sparse matrix are kernels; on what is left threads of BLAS gain less than they wait
+            with serial_blas() if isinstance(data, Sparse) else contextlib.nullcontext():
+                fit = alternate(
+                    data, Wt, H, plan.penalties, solver=plan.solver, max_iter=plan.max_iter, tol=plan.tol,
+                    callback=plan.callback,
+                )  # fmt: skip
         else:
             Wt, H = _level(data, Wt, H)
             run: Any = newton if plan.solver == "newton" else multiplicative
@@ -273,13 +277,26 @@ def _level(data: Any, Wt: Any, H: Any) -> tuple[Any, Any]:
     return Wt * root, H * root
 
 
+def _basis(data: Dense, size: int, key: Key) -> Any:
+    """Orthonormal columns Q near the leading left singular vectors: those of X times the rows of a sparse sketch S X.
+
+    That is half a step of subspace iteration: the sketch alone would leave most of the work to X, see docs/why.md.
+    """
+    xp, (m, n) = data.xp, data.shape
+    size = min(size, m, n)
+    rows = SparseSign(size, m, rng=key) @ data.X
+    Z, _ = xp.linalg.qr(rows.T)
+    Q, _ = xp.linalg.qr(xp.matmul(data.X, Z))
+    data.n_passes += 2
+    return Q
+
+
 def _sketched(data: Dense, plan: Plan, key: Key) -> Fit:
     """Iterate on ``Q Q.T X``, then on X: the second part ends what the first began, and tells the truth."""
     xp = data.xp
-    found = range_finder(data.X, plan.rank + OVERSAMPLES, n_power_iter=1, rng=key.fold("sketch"), on_failure="ignore")
-    Q = found.Q
+    Q = _basis(data, plan.rank + OVERSAMPLES, key.fold("sketch"))
     few = Compressed(data, Q, xp.matmul(Q.T, data.X), data.squared_norm)
-    data.n_passes += found.n_passes + 1
+    data.n_passes += 1
     init = "random" if plan.init == "nnsvdlrc" else plan.init
     Wt, H = start(few, plan.rank, init, key)
     coarse = alternate(

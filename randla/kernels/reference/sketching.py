@@ -239,13 +239,16 @@ def _from_csr(data, indices, indptr, n_columns, dtype):
     return A
 
 
-def csr_matmul(data, indices, indptr, X):
-    """A @ X for a CSR matrix A with X.shape[0] columns and a dense X.  Any array namespace."""
+def csr_matmul(data, indices, indptr, X, n_rows=None):
+    """A @ X for a CSR matrix A with X.shape[0] columns and a dense X.  Any array namespace.
+
+    With `n_rows`, row i of A is the sum of the rows i, i + n_rows, ... that the arrays hold.
+    """
     xp, m = array_namespace(X), indptr.shape[0] - 1
-    out = xp.zeros((m, X.shape[1]), dtype=X.dtype, device=device(X))
+    out = xp.zeros((m if n_rows is None else n_rows, X.shape[1]), dtype=X.dtype, device=device(X))
     for i in range(m):
         a, b = int(indptr[i]), int(indptr[i + 1])
-        out[i, :] = xp.sum(data[a:b, None] * xp.take(X, indices[a:b], axis=0), axis=0)
+        out[i % out.shape[0], :] += xp.sum(data[a:b, None] * xp.take(X, indices[a:b], axis=0), axis=0)
     return out
 
 
