@@ -47,6 +47,7 @@ class Sizes:
     completion: tuple[int, int, int, float]  # rows, columns, rank, share observed
     implicit: tuple[int, int, int, int]  # rows, columns, interactions, rank
     ease: tuple[int, int, int]
+    transport: tuple[int, int, int]  # side of images, points of the smaller and the larger clouds
 
 
 FULL = Sizes(
@@ -68,6 +69,7 @@ FULL = Sizes(
     completion=(6_000, 2_500, 20, 0.08),
     implicit=(30_000, 10_000, 1_500_000, 64),
     ease=(30_000, 3_000, 1_000_000),
+    transport=(28, 1_000, 2_000),
 )
 QUICK = Sizes(
     tall=((40_000, 64), (8_000, 512)),
@@ -88,6 +90,7 @@ QUICK = Sizes(
     completion=(1_000, 600, 5, 0.15),
     implicit=(2_000, 800, 40_000, 16),
     ease=(2_000, 300, 20_000),
+    transport=(14, 200, 300),
 )
 
 

@@ -65,6 +65,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from .estimators import PolynomialTensorSketch as PolynomialTensorSketch
     from .estimators import RobustNMF as RobustNMF
     from .estimators import RowSampler as RowSampler
+    from .estimators import SinkhornTransport as SinkhornTransport
     from .estimators import SketchedLinearRegression as SketchedLinearRegression
     from .estimators import SketchedRidge as SketchedRidge
     from .estimators import SoftImpute as SoftImpute
@@ -232,6 +233,24 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from .traces import norm_estimate as norm_estimate
     from .traces import row_norms as row_norms
     from .traces import trace as trace
+    from .transport.barycenters import BarycenterResult as BarycenterResult
+    from .transport.barycenters import sinkhorn_barycenter as sinkhorn_barycenter
+    from .transport.costs import point_cost as point_cost
+    from .transport.distances import TransportDistances as TransportDistances
+    from .transport.distances import transport_distances as transport_distances
+    from .transport.divergence import DivergenceResult as DivergenceResult
+    from .transport.divergence import sinkhorn_divergence as sinkhorn_divergence
+    from .transport.factors import factor_cost as factor_cost
+    from .transport.factors import factor_error as factor_error
+    from .transport.factors import nystrom_cost as nystrom_cost
+    from .transport.gradients import transport_gradient as transport_gradient
+    from .transport.grids import grid_cost as grid_cost
+    from .transport.results import TransportPlan as TransportPlan
+    from .transport.results import TransportResult as TransportResult
+    from .transport.rounding import round_plan as round_plan
+    from .transport.sinkhorn import sinkhorn as sinkhorn
+    from .transport.unbalanced import UnbalancedResult as UnbalancedResult
+    from .transport.unbalanced import sinkhorn_unbalanced as sinkhorn_unbalanced
     from .updating import UpdatableSVD as UpdatableSVD
 
 __version__ = "0.1.0"
@@ -458,6 +477,25 @@ _HOMES = {
     "KernelRidgePCG": "estimators",
     "ColumnSubsetSelector": "estimators",
     "IncrementalSVD": "estimators",
+    "sinkhorn": "transport.sinkhorn",
+    "SinkhornTransport": "estimators",
+    "TransportDistances": "transport.distances",
+    "transport_distances": "transport.distances",
+    "point_cost": "transport.costs",
+    "round_plan": "transport.rounding",
+    "TransportResult": "transport.results",
+    "TransportPlan": "transport.results",
+    "grid_cost": "transport.grids",
+    "sinkhorn_divergence": "transport.divergence",
+    "DivergenceResult": "transport.divergence",
+    "transport_gradient": "transport.gradients",
+    "sinkhorn_unbalanced": "transport.unbalanced",
+    "UnbalancedResult": "transport.unbalanced",
+    "sinkhorn_barycenter": "transport.barycenters",
+    "BarycenterResult": "transport.barycenters",
+    "nystrom_cost": "transport.factors",
+    "factor_cost": "transport.factors",
+    "factor_error": "transport.factors",
 }
 _SUBMODULES = ("datasets", "diagnostics", "plot")
 

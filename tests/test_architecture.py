@@ -41,6 +41,7 @@ FLOORS = {
         "streaming",
         "structured",
         "traces",
+        "transport",
         "triangular",
         "updating",
     },

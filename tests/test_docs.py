@@ -73,7 +73,7 @@ def shell_lines() -> list[str]:
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     typed = re.findall(
-        r"(?:^\$ |`)(randla (?:tour|svd|sketch|lstsq|complete|nmf|info)[^`\n]*)", text, flags=re.MULTILINE
+        r"(?:^\$ |`)(randla (?:tour|svd|sketch|lstsq|complete|nmf|transport|info)[^`\n]*)", text, flags=re.MULTILINE
     )
     return sorted(set(typed))
 

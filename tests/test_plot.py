@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 import randla
-from randla.plot import MARKERS, PALETTE, RankErrorDisplay, SketchErrorDisplay, SpectrumDisplay, gram_matrix
+from randla.plot import (
+    MARKERS,
+    PALETTE,
+    ConvergenceDisplay,
+    PlanDisplay,
+    RankErrorDisplay,
+    SketchErrorDisplay,
+    SpectrumDisplay,
+    gram_matrix,
+)
 
 mpl = pytest.importorskip("matplotlib")
 mpl.use("Agg")
@@ -109,3 +118,90 @@ def test_missing_matplotlib_names_the_extra(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"randla\[plot\]"):
         SpectrumDisplay.from_values([1.0]).plot()
+
+
+# --- transport --------------------------------------------------------------------------------------------------------
+
+
+def _transport(reg: float = 0.01, **options):
+    rng = np.random.default_rng(0)
+    X, Y = rng.random((30, 2)), rng.random((25, 2)) + 0.3
+    return X, Y, randla.sinkhorn(None, None, randla.point_cost(X, Y), reg, **options)
+
+
+def test_convergence_shows_the_steps_at_the_final_regularisation(ax) -> None:
+    seconds: list[float] = []
+    *_, result = _transport(2e-4, method="newton", callback=lambda step: seconds.append(len(seconds) / 10))
+    display = ConvergenceDisplay.from_result(result).plot(ax)
+    final = [step for step in result.history if step.reg == result.reg]
+    assert len(final) < len(result.history)
+    assert np.array_equal(display.line_.get_ydata(), [step.marginal_error for step in final])
+    assert display.newton.sum() == result.n_newton > 0
+    assert display.line_.get_markevery() == [k for k, step in enumerate(final) if step.method == "newton"]
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("step", "marginal error", "log")
+    timed = ConvergenceDisplay.from_result(result, seconds=seconds, label="timed").plot()
+    assert timed.ax_.get_xlabel() == "seconds"
+    assert np.allclose(timed.line_.get_xdata(), seconds[-len(final) :])
+    second = ConvergenceDisplay([1.0, 0.1, 0.0], label="by hand").plot(ax)
+    assert np.isnan(second.line_.get_ydata()[2])
+    assert second.line_.get_color() != display.line_.get_color()
+    assert [text.get_text() for text in ax.get_legend().get_texts()][1] == "by hand"
+
+
+def test_convergence_of_a_history_of_numbers() -> None:
+    display = ConvergenceDisplay.from_result(SimpleNamespace(history=(0.5, 0.25, 0.125)))
+    assert np.array_equal(display.plot().line_.get_ydata(), [0.5, 0.25, 0.125])
+    with pytest.raises(ValueError, match="result must have a history"):
+        ConvergenceDisplay.from_result(SimpleNamespace(history=()))
+    with pytest.raises(ValueError, match="seconds must have 3 entries"):
+        ConvergenceDisplay([1.0, 2.0, 3.0], seconds=[1.0, 2.0])
+    with pytest.raises(ValueError, match="seconds must have 2 entries"):
+        ConvergenceDisplay.from_result(SimpleNamespace(history=(0.5, 0.25)), seconds=[1.0])
+    with pytest.raises(ValueError, match="newton must have"):
+        ConvergenceDisplay([1.0, 2.0], newton=[True])
+
+
+def test_plan_as_an_image_with_its_marginals(ax) -> None:
+    *_, result = _transport()
+    plan = result.plan.to_dense()
+    display = PlanDisplay.from_result(result).plot(ax, line_kwargs={"cmap": "Greys"})
+    assert np.array_equal(display.image_.get_array(), plan)
+    assert display.image_.get_cmap().name == "Greys"
+    assert display.lines_ is None
+    above, beside = display.marginal_axes_
+    heights = above.collections[0].get_paths()[0].vertices[:, 1]
+    widths = beside.collections[0].get_paths()[0].vertices[:, 0]
+    assert heights.max() == pytest.approx(plan.sum(axis=0).max())
+    assert widths.max() == pytest.approx(plan.sum(axis=1).max())
+
+
+def test_plan_as_lines_between_points(ax) -> None:
+    X, Y, result = _transport(1e-4)
+    plan = result.plan.to_dense()
+    display = PlanDisplay.from_result(result, X=X, Y=Y).plot(ax, share=0.1)
+    segments = np.array(display.lines_.get_segments())
+    assert len(segments) == np.count_nonzero(plan >= 0.1 * plan.max())
+    drawn = [plan[np.argmin(np.abs(X - x).sum(axis=1)), np.argmin(np.abs(Y - y).sum(axis=1))] for x, y in segments]
+    assert np.array_equal(drawn, np.sort(plan[plan >= 0.1 * plan.max()]))  # the largest masses last, on top
+    assert display.image_ is None
+    assert display.marginal_axes_ == ()
+    assert len(PlanDisplay(plan, X=X, Y=Y).plot(max_lines=5, share=0.0).lines_.get_segments()) == 5
+    model = randla.SinkhornTransport().fit(X, Y=Y)
+    assert PlanDisplay.from_estimator(model).plot().lines_ is not None
+    assert PlanDisplay.from_estimator(model, lines=False).plot().image_ is not None
+
+
+def test_plans_that_cannot_be_drawn() -> None:
+    big = SimpleNamespace(plan=SimpleNamespace(shape=(10_000, 10_000)))
+    with pytest.raises(ValueError, match=r"at most 4,000,000 pairs to be drawn, got 10,000 x 10,000"):
+        PlanDisplay.from_result(big)
+    with pytest.raises(ValueError, match="plan must be a matrix"):
+        PlanDisplay(np.ones(3))
+    with pytest.raises(ValueError, match="X and Y must be given together"):
+        PlanDisplay(np.ones((3, 2)), X=np.ones((3, 2)))
+    with pytest.raises(ValueError, match=r"Y must have shape \(2, 2\)"):
+        PlanDisplay(np.ones((3, 2)), X=np.ones((3, 2)), Y=np.ones((3, 2)))
+    with pytest.raises(ValueError, match="share must be"):
+        PlanDisplay(np.ones((3, 2))).plot(share=1.0)
+    with pytest.raises(ValueError, match="must be fitted"):
+        PlanDisplay.from_estimator(SimpleNamespace())

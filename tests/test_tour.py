@@ -21,6 +21,7 @@ from randla.tour import progress as progress_module
 from randla.tour.compare import Comparison, Rows, best_errors, relative_error
 from randla.tour.job import Row
 from randla.tour.jobs import (
+    colour_transfer,
     colours,
     parts_of_digits,
     patches,
@@ -238,8 +239,8 @@ def test_word_table_has_columns_of_length_one(monkeypatch) -> None:
 def test_jobs_are_found_in_order() -> None:
     names = [job.name for job in find_jobs()]
     assert names == [
-        "patches", "words", "chosen_words", "topics", "digits", "parts-of-digits", "kernel-digits", "colours",
-        "photograph", "recommender", "unmixing", "tables", "stream-svd",
+        "patches", "words", "chosen_words", "topics", "digits", "parts-of-digits", "kernel-digits", "matching-digits",
+        "colours", "photograph", "recommender", "unmixing", "colour-transfer", "tables", "stream-svd",
     ]  # fmt: skip
     assert len(set(names)) == len(names)
 
@@ -612,6 +613,50 @@ def test_materials_are_found_as_the_tour_says(monkeypatch) -> None:
     for one in found.values():
         assert np.allclose(one.shares.sum(axis=0), 1)
     assert all("spectra off by" in row.note for row in rows)
+
+
+def test_cells_keep_the_mean_colour_and_the_number_of_pixels() -> None:
+    X = np.random.default_rng(0).random((500, 3))
+    X[0] = 1.0  # the upper edge belongs to the last cell
+    cells = colour_transfer.gathered(X, 4)
+    assert cells.counts.sum() == 500
+    assert len(cells.colours) <= 64
+    near = 1e3 * np.finfo(float).eps
+    assert np.abs(cells.counts @ cells.colours - X.sum(axis=0)).max() <= near * 500
+    assert len(np.unique(np.minimum((cells.colours * 4).astype(int), 3), axis=0)) == len(cells.colours)
+
+
+def test_distance_of_clouds_is_that_of_a_shift() -> None:
+    X = np.random.default_rng(0).random((400, 3))
+    shift = np.array([0.3, -0.2, 0.5])
+    assert colour_transfer.distance(X, X[::-1]) == 0.0
+    # the mean over directions of (shift . direction)^2 is a third of |shift|^2 for directions spread over the sphere
+    assert colour_transfer.distance(X, X + shift) == pytest.approx(np.linalg.norm(shift) / 3**0.5, rel=0.1)
+
+
+def test_customary_maps_of_colours_match_what_they_say() -> None:
+    rng = np.random.default_rng(1)
+    X, Y = rng.random((3000, 3)) ** 2, rng.random((3000, 3)) @ rng.random((3, 3))
+    moved = colour_transfer.by_covariance(X, Y)
+    assert np.allclose(np.cov(moved.T), np.cov(Y.T), rtol=1e-8, atol=1e-10)
+    assert np.allclose(moved.mean(axis=0), Y.mean(axis=0))
+    scaled = colour_transfer.by_mean_and_deviation(X, Y)
+    assert np.allclose(scaled.std(axis=0), Y.std(axis=0))
+    ranked = colour_transfer.by_histograms(X, Y)
+    assert np.abs(np.sort(ranked, axis=0) - np.sort(Y, axis=0)).max() <= 0.05
+
+
+def test_colours_are_transferred_as_the_tour_says(monkeypatch) -> None:
+    monkeypatch.setattr("randla.tour.compare.measure", lambda call, **_: measure(call, budget=0))
+    X, Y = (colours.load(name)[::6, ::6].reshape(-1, 3).astype(float) for name in ("china.jpg", "flower.jpg"))
+    moved, model, rows = colour_transfer._compare(X, Y, 16, Silent())
+    errors = {row.method: row.error for row in rows}
+    ours = errors.pop("randla.SinkhornTransport, fit and all pixels")
+    assert ours <= min(errors.values())
+    assert moved.shape == X.shape
+    low, high = model.Y_.min(axis=0), model.Y_.max(axis=0)
+    assert ((moved >= low - 1e-9) & (moved <= high + 1e-9)).all()  # means of colours that are there
+    assert model.marginal_error_ <= model.tol
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------

@@ -14,6 +14,9 @@ from .regression import lp, lstsq_easy, lstsq_hard
 from .sampling import leverage, products, tensor_sketch
 from .sketches import countsketch, csr_product, gaussian, philox, sparse_sign, srht
 from .start import FIRST_CALLS, IMPORTS, first_call, imported, start
+from .transport import iteration as transport_iteration
+from .transport import newton as transport_newton
+from .transport import sinkhorn as transport_sinkhorn
 
 __all__ = ["FIRST_CALLS", "IMPORTS", "JOBS", "Contest", "Job", "Pair", "first_call", "imported"]
 
@@ -42,5 +45,8 @@ JOBS: dict[str, Job] = {
     "nmf-kl": nmf_kl,
     "implicit": implicit,
     "ease": ease,
+    "transport": transport_sinkhorn,
+    "transport-newton": transport_newton,
+    "transport-iteration": transport_iteration,
     "start": start,
 }

@@ -1,4 +1,4 @@
-"""The command line: `randla tour | svd | sketch | lstsq | complete | nmf | info`.
+"""The command line: `randla tour | svd | sketch | lstsq | complete | nmf | transport | info`.
 
 Exit codes: 0 done; 1 ran, but missed the tolerance or failed at run time; 2 the user's mistake (arguments, files);
 130 interrupted.  Errors are one line on stderr.  A command is a module with one `COMMAND`.
@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from . import complete, info, lstsq, nmf, sketch, svd, tour
+from . import complete, info, lstsq, nmf, sketch, svd, tour, transport
 from ._shared import DONE, FAILED, INTERRUPTED, MISTAKE, Mistake, say
 from .info import system_facts
 
 __all__ = ["COMMANDS", "DONE", "FAILED", "INTERRUPTED", "MISTAKE", "main", "system_facts"]
 
-COMMANDS = (tour.COMMAND, svd.COMMAND, sketch.COMMAND, lstsq.COMMAND, complete.COMMAND, nmf.COMMAND, info.COMMAND)
+COMMANDS = (
+    tour.COMMAND, svd.COMMAND, sketch.COMMAND, lstsq.COMMAND, complete.COMMAND, nmf.COMMAND, transport.COMMAND,
+    info.COMMAND,
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):

@@ -20,6 +20,7 @@ from ._sampling import RowSampler
 from ._selection import ColumnSubsetSelector
 from ._soft_impute import SoftImpute
 from ._stability import StabilitySelector
+from ._transport import SinkhornTransport
 from ._unmixing import RobustNMF, StructuredNMF
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "RobustNMF",
     "RowSampler",
     "SRHTProjection",
+    "SinkhornTransport",
     "SketchedLinearRegression",
     "SketchedRidge",
     "SoftImpute",

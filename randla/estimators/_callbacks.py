@@ -23,7 +23,7 @@ class Steps:
         self._step = self._context.subcontext(task_name="iteration").call_on_fit_task_begin(**self._known)
 
     def __call__(self, step: Any) -> bool:
-        self.stopped = self._step.call_on_fit_task_end(**self._known, metadata=asdict(step))
+        self.stopped = self._step.call_on_fit_task_end(**self._known, metadata=_fields(step))
         self._begin()
         return self.stopped
 
@@ -31,3 +31,8 @@ class Steps:
         """End the fit; `fitted` is, or returns, the attributes that make an estimator ready to use."""
         self._step.call_on_fit_task_end(estimator=self._known["estimator"])
         self._context.call_on_fit_task_end(**self._known, reconstruction_attributes=fitted)
+
+
+def _fields(step: Any) -> dict[str, Any]:
+    """The fields of a step, which is a dataclass or a named tuple."""
+    return dict(step._asdict() if hasattr(step, "_asdict") else asdict(step))
