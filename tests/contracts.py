@@ -69,7 +69,7 @@ def check(contract: Contract, module: ModuleType, **moves: Callable[..., Any]) -
             terms, norms = contract.scale(*contract.build())
             norm = norms[number] if isinstance(norms, tuple) else norms
             apart = mine != truth  # infinity equals infinity
-            worst = float(np.max(np.abs(mine[apart] - truth[apart]), initial=0.0))
+            worst = float(np.max(np.abs(1.0 * mine[apart] - truth[apart]), initial=0.0))  # 1.0: also of booleans
             allowed = tolerance(dtype, terms, norm)
             assert worst <= allowed, f"error {worst:.3g}, allowed {allowed:.3g}"
 
@@ -80,6 +80,7 @@ def contracts() -> Iterator[Contract]:
     from .contracts_completion import completion_contracts
     from .contracts_nmf import nmf_contracts
     from .contracts_symmetric import symmetric_contracts
+    from .contracts_transport import transport_contracts
 
     groups = (
         _table_contracts(),
@@ -95,6 +96,7 @@ def contracts() -> Iterator[Contract]:
         completion_contracts(),
         nmf_contracts(),
         symmetric_contracts(),
+        transport_contracts(),
     )
     return itertools.chain(*groups)
 
@@ -242,7 +244,12 @@ def _csr_contracts() -> Iterator[Contract]:
             table, A = _sign_table(rng, 25, 40, 4, "int32"), _csr(rng, (12, 25), dtype, canonical=canonical)
             return (*table, *A, _panel(rng, (12, 40), dtype, "F"))
 
+        def pieces(dtype=dtype, canonical=canonical):
+            rng = np.random.default_rng(9)
+            return (*_csr(rng, (60, 9), dtype, canonical=canonical), _panel(rng, (9, 21), dtype), 20)
+
         yield Contract("csr_matmul", case, product, None, "rounding", _csr_scale)
+        yield Contract("csr_matmul", f"{case}-pieces", pieces, None, "rounding", _csr_scale)
         yield Contract("csr_rmatmul", case, transposed, None, "rounding", _csr_scale)
         yield Contract("scatter_rows_csr", case, rows, 5, "rounding", _scatter_scale)
         yield Contract("scatter_columns_csr", case, columns, 5, "rounding", _scatter_scale)

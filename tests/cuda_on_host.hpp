@@ -1,10 +1,20 @@
-// Runs CUDA C kernels on the CPU from their device text: one std::thread per CUDA thread, blocks one after another.
+// Runs CUDA C kernels on the CPU from their device text, blocks one after another.
+//
+// Each CUDA thread has a stack of its own, and runs to a barrier before the next one does: one thread of the CPU takes
+// them in turn.  Under ThreadSanitizer each is a thread of the CPU, so that what no barrier orders is seen.
 #pragma once
-#include <barrier>
 #include <cmath>
 #include <cstring>
-#include <thread>
 #include <vector>
+#ifdef __SANITIZE_THREAD__
+#include <barrier>
+#include <thread>
+#define OWN thread_local
+#else
+#include <memory>
+#include <ucontext.h>
+#define OWN
+#endif
 #define __CUDACC__
 #define __global__
 #define __device__
@@ -14,17 +24,30 @@ struct dim {
     unsigned x, y, z;
 };
 static dim blockDim, gridDim;
-static thread_local dim threadIdx, blockIdx;
-static std::barrier<> *block_barrier;
+static OWN dim threadIdx, blockIdx;
 static std::vector<double> block_memory;  // what RANDLA_SHARED names
 #define RANDLA_SHARED(name) double *name = block_memory.data()
-static inline void __syncthreads() { block_barrier->arrive_and_wait(); }
-template <class Kernel> void launch(unsigned grid, unsigned block, Kernel kernel, unsigned shared = 0) {
+
+static inline void begin_launch(unsigned grid, unsigned block, unsigned shared) {
     gridDim = {grid, 1, 1};
     blockDim = {block, 1, 1};
+    block_memory = std::vector<double>(shared / sizeof(double));
+}
+static inline void begin_block(unsigned shared) {  // it finds no zeros in its memory
+    if (shared > 0) std::memset(block_memory.data(), 0xff, shared);
+}
+
+#ifdef __SANITIZE_THREAD__
+
+// That of pthreads would hide races: it orders a thread that is slow to wake after all that others did meanwhile.
+static std::barrier<> *block_barrier;
+static inline void __syncthreads() { block_barrier->arrive_and_wait(); }
+
+// Always 0: threads that wait for different barriers would do so for ever.
+template <class Kernel> int launch(unsigned grid, unsigned block, Kernel kernel, unsigned shared = 0) {
+    begin_launch(grid, block, shared);
     std::barrier<> barrier(block);
     block_barrier = &barrier;
-    block_memory = std::vector<double>(shared / sizeof(double));
     std::vector<std::thread> team;
     for (unsigned t = 0; t < block; ++t)
         team.emplace_back([=] {
@@ -32,7 +55,7 @@ template <class Kernel> void launch(unsigned grid, unsigned block, Kernel kernel
                 blockIdx = {b, 0, 0};
                 threadIdx = {t, 0, 0};
                 if (shared > 0) {
-                    if (t == 0) std::memset(block_memory.data(), 0xff, shared);  // a block finds no zeros there
+                    if (t == 0) begin_block(shared);
                     __syncthreads();
                 }
                 kernel();
@@ -40,4 +63,61 @@ template <class Kernel> void launch(unsigned grid, unsigned block, Kernel kernel
             }
         });
     for (auto &thread : team) thread.join();
+    return 0;
 }
+
+#else
+
+const unsigned STACK = 1 << 17;
+struct member {
+    ucontext_t context;
+    std::unique_ptr<char[]> stack{new char[STACK]};
+    bool waits;
+};
+static ucontext_t scheduler;
+static member *running;
+static void (*run_kernel)(const void *);
+static const void *kernel_to_run;
+
+static inline void __syncthreads() {
+    running->waits = true;
+    swapcontext(&running->context, &scheduler);
+}
+static inline void run_member() { run_kernel(kernel_to_run); }  // then it returns to the scheduler
+
+// 1 if some threads of a block waited at a barrier that others never came to, else 0.
+template <class Kernel> int launch(unsigned grid, unsigned block, Kernel kernel, unsigned shared = 0) {
+    static std::vector<member> team;
+    if (team.size() < block) team.resize(block);
+    begin_launch(grid, block, shared);
+    run_kernel = [](const void *text) { (*static_cast<const Kernel *>(text))(); };
+    kernel_to_run = &kernel;
+    int strayed = 0;
+    for (unsigned b = 0; b < grid; ++b) {
+        begin_block(shared);
+        blockIdx = {b, 0, 0};
+        for (unsigned t = 0; t < block; ++t) {
+            getcontext(&team[t].context);
+            team[t].context.uc_stack.ss_sp = team[t].stack.get();
+            team[t].context.uc_stack.ss_size = STACK;
+            team[t].context.uc_link = &scheduler;
+            makecontext(&team[t].context, run_member, 0);
+            team[t].waits = true;
+        }
+        for (unsigned waiting = block, before = block; waiting > 0; before = waiting) {
+            waiting = 0;
+            for (unsigned t = 0; t < block; ++t) {
+                if (!team[t].waits) continue;
+                team[t].waits = false;
+                threadIdx = {t, 0, 0};
+                running = &team[t];
+                swapcontext(&scheduler, &running->context);
+                waiting += team[t].waits;
+            }
+            if (waiting > 0 && waiting < before) strayed = 1;
+        }
+    }
+    return strayed;
+}
+
+#endif

@@ -1,7 +1,7 @@
 """Stand-in for CuPy: NumPy arrays, and kernels that run on the CPU from the same CUDA sources.
 
 Kernels without barriers are built as a plain C++ loop; those with barriers, and all of them where `threads` is set,
-from their device text with one thread to a CUDA thread (cuda_on_host.hpp).  Every launch is checked against the
+from their device text with a stack for each CUDA thread (cuda_on_host.hpp).  Every launch is checked against the
 signature in the source: number, order and width of the arguments, types of the arrays, size of the grid.
 """
 
@@ -33,9 +33,9 @@ REALS = {"float": ("float32", "complex64"), "double": ("float64", "complex128")}
 
 #: What CuPy calls like NumPy does; names that no launcher uses are left out, so that a new one is noticed.
 NAMES = (
-    "arange", "argpartition", "argsort", "array", "asarray", "ascontiguousarray", "cumsum", "diff", "dtype", "empty",
-    "flatnonzero", "float32", "float64", "full", "inf", "int32", "int64", "int8", "isfinite", "searchsorted",
-    "take_along_axis", "uint32", "where", "zeros",
+    "arange", "argpartition", "argsort", "array", "asarray", "ascontiguousarray", "concatenate", "cumsum", "diff",
+    "dtype", "empty", "flatnonzero", "float32", "float64", "full", "inf", "int32", "int64", "int8", "isfinite",
+    "searchsorted", "take_along_axis", "uint32", "where", "zeros",
 )  # fmt: skip
 
 
@@ -67,9 +67,9 @@ def host_text(code: str, *, threads: bool) -> str:
     for name, parameters in signatures(code).items():
         declared = ", ".join(f"{kind} {'*' * pointer}{label}" for kind, pointer, label in parameters)
         passed = ", ".join(label for _, _, label in parameters)
-        body = f"launch(grid, block, [=] {{ {name}({passed}); }}, shared);"
+        body = f"return launch(grid, block, [=] {{ {name}({passed}); }}, shared);"
         team = "unsigned grid, unsigned block, unsigned shared"
-        wrappers.append(f'extern "C" void host_{name}({team}, {declared}) {{ {body} }}')
+        wrappers.append(f'extern "C" int host_{name}({team}, {declared}) {{ {body} }}')
     header = (HERE / "cuda_on_host.hpp").read_text(encoding="utf-8").replace("#pragma once\n", "")
     return "\n".join([header, code, *wrappers])
 
@@ -130,7 +130,9 @@ class RawModule:
                 for (kind, pointer, label), value in zip(parameters, arguments, strict=True)
             ]
             team = tuple(map(ctypes.c_uint, (grid[0], block[0], shared_mem))) if self.threads else ()
-            function(*team, *converted)
+            strayed = function(*team, *converted)
+            if self.threads and strayed:
+                raise RuntimeError(f"{name}: threads of a block wait at a barrier that others never come to")
 
         return call
 

@@ -163,6 +163,41 @@ int main() {
 }
 """
 
+# Ten rows, three groups of four for two blocks, and 40 columns, from points; then what is kept of the plan, with space
+# on both sides for what threads write that read counts too early.
+TRANSPORT = """
+int main() {
+    const i64 n = 10, m = 40;
+    std::vector<T> none(1);
+    std::vector<double> X(n), Y(m), g(m, 0.1), f(n, -0.5), tops(n), sums(n), factors(n), prices(n), plan(n * m);
+    std::vector<double> parts(n * m), columns(m), least(n), data(3 * n * m);
+    std::vector<i64> counts(n), indptr(n + 1);
+    std::vector<int> indices(3 * n * m);
+    for (i64 i = 0; i < n; ++i) X[i] = 0.07 * i;
+    for (i64 j = 0; j < m; ++j) Y[j] = 0.02 * j;
+    launch(2, 8, [&] {
+        row_pass(3, 2, 1, n, m, 1, 0.1, none.data(), X.data(), Y.data(), g.data(), f.data(), tops.data(), sums.data(),
+                 factors.data(), prices.data());
+    }, 8 * 3 * 4 * 8);
+    launch(2, 8, [&] {
+        column_parts(3 * m, 4, 1, n, m, 1, 0.1, none.data(), X.data(), Y.data(), g.data(), tops.data(), factors.data(),
+                     parts.data());
+    });
+    launch(2, 8, [&] { add_parts(m, 3, parts.data(), columns.data()); });
+    launch(2, 8, [&] {
+        plan_tile(3 * m, 0, n, 1, n, m, 1, 0.1, none.data(), X.data(), Y.data(), g.data(), tops.data(), factors.data(),
+                  plan.data());
+    });
+    launch(2, 8, [&] {
+        plan_thresholds(n, m, 0.01, plan.data(), sums.data(), factors.data(), least.data(), counts.data());
+    }, 8 * (64 * 8 + 64 + 8));
+    for (i64 i = 0; i < n; ++i) indptr[i + 1] = indptr[i] + counts[i];
+    launch(2, 8, [&] {
+        plan_fill(n, m, 0, plan.data(), least.data(), indptr.data(), data.data() + n * m, indices.data() + n * m);
+    }, 8 * 8);
+}
+"""
+
 PROGRAMS = {
     "completion": COMPLETION,
     "hadamard": TRANSFORMS,
@@ -170,4 +205,5 @@ PROGRAMS = {
     "pivots": PIVOTS,
     "regression": SWEEPS,
     "symmetric": SYMMETRIC,
+    "transport": TRANSPORT,
 }

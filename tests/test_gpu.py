@@ -20,7 +20,7 @@ import pytest
 
 import randla.kernels
 from randla import gpu
-from randla.gpu import _compile, completion, hadamard
+from randla.gpu import _compile, completion, hadamard, transport
 from randla.kernels import reference
 
 from . import contracts, fake_cupy
@@ -42,6 +42,7 @@ ALGORITHMS = sorted(
         "streaming/*.py",
         "structured/*.py",
         "traces/*.py",
+        "transport/*.py",
         "updating/*.py",
         "cur_scoring.py",
         "linear_maps.py",
@@ -109,6 +110,7 @@ def _small_launches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_compile, "MOST_BLOCKS", 2)
     monkeypatch.setattr(hadamard, "TILE_BYTES", 512)
     monkeypatch.setattr(completion, "SHARED", 1200)  # some workspaces fit, of some the vectors, some not at all
+    monkeypatch.setattr(transport, "TILE", 100)  # a few rows of a plan
 
 
 @pytest.mark.parametrize("kernel", [name for name in reference.__all__ if not name.startswith("csr_")])
@@ -273,6 +275,18 @@ MUTATIONS = [
     ("masked_binary_search", "weight * (double)v[a] * (double)v[c]", "(double)v[a] * (double)v[c]"),
     ("top_columns", "column < other_column", "column > other_column"),
     ("top_columns", "(row[c] == value && c > column)", "false"),
+    ("softmin_rows", "total[a] * e + 1 : total[a] + e", "total[a] + 1 : total[a] + e"),
+    ("softmin_rows", "*fold(s, a, q, other) * share", "*fold(s, a, q, other)"),
+    ("softmin_rows", "s.metric == EUCLIDEAN ? sqrt(c[a]) : c[a]", "c[a]"),
+    ("sinkhorn_sweep", "given == 0 ? -INFINITE :", ""),
+    ("sinkhorn_sweep", "first = item / m * rows, last", "first = item / m, last"),
+    ("plan_sums", "e > 0 ? price[a] + e * c[a] : price[a]", "price[a] + e * c[a]"),
+    ("plan_sums", "part * m + j", "j"),
+    ("plan_matrix", "factor * exponential(", "exponential("),
+    ("plan_matmul", "(i + a - first) * m + j", "(i - first) * m + j"),
+    ("plan_entries", "if (0 <= b && b < BINS - 1)", "if (0 <= b)"),
+    ("plan_entries", "if (spent > allowed) break", "if (spent >= 2 * allowed) break"),
+    ("plan_entries", "indices[mine++] = (int)c", "indices[mine++] = (int)j"),
 ]
 
 
@@ -288,8 +302,8 @@ def test_mutated_kernel_is_caught(kernel: str, old: str, new: str, compiler: Non
 
 SANITIZED = """
 from tests import contracts, fake_cupy
-from randla.gpu import _compile, completion, hadamard
-_compile.BLOCK, _compile.MOST_BLOCKS, hadamard.TILE_BYTES, completion.SHARED = 16, 2, 512, 1200
+from randla.gpu import _compile, completion, hadamard, transport
+_compile.BLOCK, _compile.MOST_BLOCKS, hadamard.TILE_BYTES, completion.SHARED, transport.TILE = 16, 2, 512, 1200, 100
 flags = ("-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 with fake_cupy.installed(flags=flags, mutations={mutations!r}) as gpu:
     for contract in contracts.contracts():
@@ -326,16 +340,39 @@ def test_sanitizers_see_a_mutated_kernel(prefix: str, old: str, new: str, messag
     assert message in done.stderr
 
 
-def _races(stem: str, left_out: int = -1) -> subprocess.CompletedProcess[str]:
-    """Run the program of a source under ThreadSanitizer, if told without one of its barriers; built once."""
+#: Before a source and before its program: barriers and launches are numbered, what is told in the environment is left
+#: out, and at the end the launch that came first to each barrier is printed.  Relaxed: it orders nothing by itself.
+NUMBERED = """
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+static const int left_out = std::atoi(std::getenv("LEFT_OUT")), skipped = std::atoi(std::getenv("SKIPPED"));
+static int stage;
+static std::atomic<int> reached[COUNT];
+static bool meets(int barrier) {
+    int never = 0;
+    reached[barrier].compare_exchange_strong(never, stage, std::memory_order_relaxed);
+    return barrier != left_out;
+}
+static struct report {
+    ~report() {
+        for (auto &first : reached) std::printf("%d ", (int)first);
+    }
+} at_the_end;
+"""
+STAGED = "\n#define launch(...) if (stage++ >= skipped) launch(__VA_ARGS__)\n"
+
+
+def _races(stem: str, left_out: int = -1, skipped: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the program of a source under ThreadSanitizer, if told without a barrier and first launches; built once."""
     parts = _compile.source(stem).split("__syncthreads();")
-    numbered = "".join(f"{part}if (left_out != {n}) __syncthreads();" for n, part in enumerate(parts[:-1])) + parts[-1]
-    head = '#include <cstdlib>\nstatic const int left_out = std::atoi(std::getenv("LEFT_OUT"));\n'
-    text = head + fake_cupy.host_text(numbered, threads=True) + PROGRAMS[stem]
+    numbered = "".join(f"{part}if (meets({n})) __syncthreads();" for n, part in enumerate(parts[:-1])) + parts[-1]
+    head = NUMBERED.replace("COUNT", str(len(parts) - 1))
+    text = head + fake_cupy.host_text(numbered, threads=True) + STAGED + PROGRAMS[stem]
     program = fake_cupy.build(text, ("-fsanitize=thread", "-g"), shared=False)
     # the first race ends it: threads that a missing barrier sent different ways would wait for ever
     options = f"halt_on_error=1:symbolize={int(left_out < 0)}"
-    environment = {**os.environ, "LEFT_OUT": str(left_out), "TSAN_OPTIONS": options}
+    environment = {**os.environ, "LEFT_OUT": str(left_out), "SKIPPED": str(skipped), "TSAN_OPTIONS": options}
     return subprocess.run([str(program)], env=environment, capture_output=True, text=True, timeout=120)
 
 
@@ -361,8 +398,10 @@ def test_cooperative_sources_are_listed() -> None:
 
 @pytest.mark.parametrize("stem", PROGRAMS)
 def test_every_missing_barrier_is_a_race(stem: str, thread_sanitizer: None) -> None:
-    for which in range(_compile.source(stem).count("__syncthreads();")):
-        done = _races(stem, which)
+    first = [int(number) for number in _races(stem).stdout.split()]  # launches, from 1; those before need not run
+    assert len(first) == _compile.source(stem).count("__syncthreads();")
+    for which, launch in enumerate(first):
+        done = _races(stem, which, launch - 1)
         assert "data race" in done.stderr, f"barrier {which}"
 
 

@@ -264,7 +264,8 @@ def _mutants() -> dict[str, tuple[str, Callable[..., Any]]]:
                 arguments[-1][...] = -added
                 return None
             if isinstance(result, tuple):
-                return result[0], -result[1] if result[1].dtype.kind == "f" else result[1] ^ 1
+                second = np.asarray(result[1])
+                return result[0], -second if second.dtype.kind == "f" else second ^ 1, *result[2:]
             return result ^ 1 if result.dtype in (np.int32, np.int64) and "rows" not in name else -result
 
         return mutant

@@ -422,8 +422,12 @@ def test_an_interrupt_of_the_waiting_caller_comes_out_after_the_chunks() -> None
             time.sleep(0.1)
             ended.append(lo)
 
-    with randla.threads(2), pytest.raises(KeyboardInterrupt):
-        parallel_for(body, 2, chunk=1)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with randla.threads(2), pytest.raises(KeyboardInterrupt):
+            parallel_for(body, 2, chunk=1)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(ended) == 1
 
 

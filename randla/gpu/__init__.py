@@ -37,6 +37,16 @@ from .tables import (
     uniform_rows,
     uniforms,
 )
+from .transport import (
+    plan_entries,
+    plan_matmul,
+    plan_matrix,
+    plan_sums,
+    scaling_sweep,
+    schur_cg,
+    sinkhorn_sweep,
+    softmin_rows,
+)
 
 __all__ = [
     "binary_search", "block_srht_adjoint", "block_srht_apply", "csr_matmul", "csr_normal_products",
@@ -44,8 +54,9 @@ __all__ = [
     "divergence_sweeps", "gather_rows", "gaussian_table", "greedy_pivots", "kernel_tile", "less_table",
     "masked_binary_search", "masked_cg", "masked_cholesky", "masked_nonneg_sweeps", "masked_qr", "masked_sketched_cg",
     "masked_variances", "nonneg_pivots", "nonneg_sweeps", "normal_products", "normal_residual", "pair_sums",
-    "philox_words", "race_candidates", "race_pivots", "rademacher_table", "row_power_sums", "sampled_products",
-    "scatter_columns", "scatter_columns_csr", "scatter_rows", "scatter_rows_csr", "sign_bits", "sparse_jl_table",
-    "sparse_sign_table", "srht_adjoint", "srht_apply", "store_columns", "symmetric_sweep", "top_columns",
-    "uniform_rows", "uniforms", "uniforms_at",
+    "philox_words", "plan_entries", "plan_matmul", "plan_matrix", "plan_sums", "race_candidates", "race_pivots",
+    "rademacher_table", "row_power_sums", "sampled_products", "scaling_sweep", "scatter_columns",
+    "scatter_columns_csr", "scatter_rows", "scatter_rows_csr", "schur_cg", "sign_bits", "sinkhorn_sweep",
+    "softmin_rows", "sparse_jl_table", "sparse_sign_table", "srht_adjoint", "srht_apply", "store_columns",
+    "symmetric_sweep", "top_columns", "uniform_rows", "uniforms", "uniforms_at",
 ]  # fmt: skip
