@@ -14,6 +14,7 @@ from ._exponential import bits_of, number_of
 from ._softmax import LANES, exponential_sum, scaled_gaps
 from ._vector import add_rows, dot_rows
 
+PANEL = 1024  # costs of a row that are made at a time, in the first-level cache
 TASK = 2**20  # entries that a thread takes at a time: fewer would not pay for the thread
 MOST_TASKS = 16  # each has column sums of its own, which are added in their order
 STORED, SQEUCLIDEAN, EUCLIDEAN, CITYBLOCK = range(4)
@@ -36,27 +37,31 @@ def _add_lengths(costs, x, y):
 
 
 @compiled
-def _make_costs(metric, X, Y, i, costs):
-    """costs[j] = distance of the point X[i] and the point of column j of Y, which has a row for each coordinate."""
-    m = Y.shape[1]
-    costs[:m] = 0
+def _make_costs(metric, X, Y, i, costs, lo, hi):
+    """costs[j] = distance of X[i] and the point of column j of Y, a row for each coordinate; for lo <= j < hi."""
+    run = costs[lo:hi]
+    run[:] = 0
     for c in range(X.shape[1]):
         if metric == CITYBLOCK:
-            _add_lengths(costs, X[i, c], Y[c])
+            _add_lengths(run, X[i, c], Y[c, lo:hi])
         else:
-            _add_squares(costs, X[i, c], Y[c])
+            _add_squares(run, X[i, c], Y[c, lo:hi])
     if metric == EUCLIDEAN:
-        for j in range(m):
-            costs[j] = np.sqrt(costs[j])
+        for j in range(run.size):
+            run[j] = np.sqrt(run[j])
 
 
 @compiled
 def _gaps(metric, X, Y, i, g, scale, row, costs):
     """row[j] = scale (g_j - C_ij), and the largest."""
+    m, top = g.size, -np.inf
     if metric == STORED:
-        return scaled_gaps(row, scale, g, X.reshape(X.size), i * g.size, g.size)
-    _make_costs(metric, X, Y, i, costs)
-    return scaled_gaps(row, scale, g, costs, 0, g.size)
+        return scaled_gaps(row, scale, g, X.reshape(X.size), i * m, m)
+    for lo in range(0, m, PANEL):
+        hi = min(lo + PANEL, m)
+        _make_costs(metric, X, Y, i, costs, lo, hi)
+        top = max(top, scaled_gaps(row[lo:hi], scale, g[lo:hi], costs, lo, hi - lo))
+    return top
 
 
 @compiled

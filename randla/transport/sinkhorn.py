@@ -17,6 +17,7 @@ from .results import TransportPlan, TransportResult, TransportStep
 from .sweeps import LogSweeps, Mixing, ScalingSweeps, column_change
 
 METHODS = ("auto", "sinkhorn", "log", "newton")
+STEEPEST = 64.0  # largest cost over the regularisation at which annealing begins
 ANNEALING_SWEEPS, ANNEALED = 3, 1e-3  # sweeps at each regularisation on the way, and an error at which one does
 MARGIN = 0.9  # of tol, at which the loop ends: the error that is measured at the end has the rounding of both sides
 DEPTH = 10  # earlier points that are mixed
@@ -281,7 +282,7 @@ class _Run:
     def _anneal(self, g: Any) -> Any:
         """Sweeps at regularisations that are halved until the one asked for; the g that they lead to."""
         problem = self.problem
-        level = problem.cost.largest() / 4
+        level = problem.cost.largest() / STEEPEST
         while level > problem.reg and not self.stopped:
             sweeps = LogSweeps(problem.cost, problem.a, level)
             mixing = Mixing(problem.b, problem.cost.xp, DEPTH)
