@@ -73,7 +73,7 @@ class ConsensusResult(Result):
 
 
 class ConsensusNMF:
-    """Factorise ``[X_1 ... X_N] ~ W [H_1 ... H_N]`` where each block stays with its agent.
+    """Factorise blocks that stay with their agents, ``X_i ~ W H_i`` with a common factor W.
 
     Agents are the nodes of a graph and talk to their neighbours only.  Agent i keeps X_i, H_i and a copy W_i of the
     common factor; what it tells are masked differences of copies, encrypted.  The method is ADMM with multipliers for
