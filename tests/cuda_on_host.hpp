@@ -1,17 +1,18 @@
 // Runs CUDA C kernels on the CPU from their device text, blocks one after another.
 //
 // Each CUDA thread has a stack of its own, and runs to a barrier before the next one does: one thread of the CPU takes
-// them in turn.  Under ThreadSanitizer each is a thread of the CPU, so that what no barrier orders is seen.
+// them in turn.  Under a sanitizer each is a thread of the CPU, so that what no barrier orders is seen.
 #pragma once
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
-#include <vector>
-#ifdef __SANITIZE_THREAD__
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define PARALLEL
 #include <barrier>
 #include <thread>
+#include <vector>
 #define OWN thread_local
-#else
-#include <memory>
+#else  // headers are few: most of the time of a build is theirs
 #include <ucontext.h>
 #define OWN
 #endif
@@ -25,19 +26,20 @@ struct dim {
 };
 static dim blockDim, gridDim;
 static OWN dim threadIdx, blockIdx;
-static std::vector<double> block_memory;  // what RANDLA_SHARED names
-#define RANDLA_SHARED(name) double *name = block_memory.data()
+static double *block_memory;  // what RANDLA_SHARED names
+#define RANDLA_SHARED(name) double *name = block_memory
 
 static inline void begin_launch(unsigned grid, unsigned block, unsigned shared) {
     gridDim = {grid, 1, 1};
     blockDim = {block, 1, 1};
-    block_memory = std::vector<double>(shared / sizeof(double));
+    std::free(block_memory);
+    block_memory = static_cast<double *>(std::malloc(shared));  // no more, so that a sanitizer sees its end
 }
 static inline void begin_block(unsigned shared) {  // it finds no zeros in its memory
-    if (shared > 0) std::memset(block_memory.data(), 0xff, shared);
+    if (shared > 0) std::memset(block_memory, 0xff, shared);
 }
 
-#ifdef __SANITIZE_THREAD__
+#ifdef PARALLEL
 
 // That of pthreads would hide races: it orders a thread that is slow to wake after all that others did meanwhile.
 static std::barrier<> *block_barrier;
@@ -69,13 +71,13 @@ template <class Kernel> int launch(unsigned grid, unsigned block, Kernel kernel,
 #else
 
 const unsigned STACK = 1 << 17;
-struct member {
+static struct member {
     ucontext_t context;
-    std::unique_ptr<char[]> stack{new char[STACK]};
+    void *stack;
     bool waits;
-};
+} team[1024];  // as many threads as a block may have
 static ucontext_t scheduler;
-static member *running;
+static struct member *running;
 static void (*run_kernel)(const void *);
 static const void *kernel_to_run;
 
@@ -87,8 +89,6 @@ static inline void run_member() { run_kernel(kernel_to_run); }  // then it retur
 
 // 1 if some threads of a block waited at a barrier that others never came to, else 0.
 template <class Kernel> int launch(unsigned grid, unsigned block, Kernel kernel, unsigned shared = 0) {
-    static std::vector<member> team;
-    if (team.size() < block) team.resize(block);
     begin_launch(grid, block, shared);
     run_kernel = [](const void *text) { (*static_cast<const Kernel *>(text))(); };
     kernel_to_run = &kernel;
@@ -97,8 +97,9 @@ template <class Kernel> int launch(unsigned grid, unsigned block, Kernel kernel,
         begin_block(shared);
         blockIdx = {b, 0, 0};
         for (unsigned t = 0; t < block; ++t) {
+            if (!team[t].stack) team[t].stack = std::malloc(STACK);
             getcontext(&team[t].context);
-            team[t].context.uc_stack.ss_sp = team[t].stack.get();
+            team[t].context.uc_stack.ss_sp = team[t].stack;
             team[t].context.uc_stack.ss_size = STACK;
             team[t].context.uc_link = &scheduler;
             makecontext(&team[t].context, run_member, 0);

@@ -211,6 +211,12 @@ def test_stand_in_refuses_more_shared_memory_than_a_block_has(on_host: ModuleTyp
         uniforms((1,), (256,), _uniform_arguments(), shared_mem=48 * 1024 + 8)
 
 
+def test_stand_in_tells_of_threads_that_never_come_to_a_barrier(compiler: None) -> None:
+    stray = {"__syncthreads();  // the next rows": "if (thread > 0) __syncthreads();  // the next rows"}
+    with fake_cupy.installed(mutations=stray) as module, pytest.raises(RuntimeError, match="row_pass: threads of a bl"):
+        check_all("softmin_rows", module)
+
+
 # --- tests of the tests: a mutated kernel must be caught --------------------------------------------------------------
 
 MUTATIONS = [
@@ -595,6 +601,26 @@ def test_device_sums_repeat_bit_for_bit(dtype: str) -> None:
         apply(second)
         assert cupy.array_equal(first, second)
         assert float(cupy.abs(first).max()) > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("metric", ["stored", "sqeuclidean"])
+def test_device_plans_repeat_bit_for_bit(metric: str) -> None:
+    """Rows and columns that fill the device many times over, two tiles of a sparse plan, and sums that are right."""
+    import cupy
+
+    n, m, reg = 9001, 7003, 0.05
+    rng = np.random.default_rng(0)
+    X, Y = (cupy.asarray(rng.random(shape)) for shape in ((n, 3), (m, 3)))
+    X, Y = (cupy.asarray(rng.random((n, m))), None) if metric == "stored" else (X, Y)
+    a, g = cupy.full(n, 1 / n), cupy.asarray(0.1 * rng.standard_normal(m))
+    (f, sums), (again, others) = (gpu.sinkhorn_sweep(metric, X, Y, a, g, reg) for _ in range(2))
+    assert cupy.array_equal(f, again)
+    assert cupy.array_equal(sums, others)
+    assert abs(float(sums.sum()) - 1) <= tolerance("float64", n + m)
+    first, second = (gpu.plan_entries(metric, X, Y, f, g, reg, 0.01) for _ in range(2))
+    assert all(cupy.array_equal(mine, other) for mine, other in zip(first, second, strict=True))
+    assert abs(float(first[0].sum()) - 0.995) <= 0.005 + tolerance("float64", n + m, 1 + 1 / reg)
 
 
 @pytest.mark.gpu
