@@ -12,7 +12,7 @@ def _configure_tour(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="DIR", default="randla-tour", help="folder of the report (default randla-tour)"
     )
-    parser.add_argument("--quick", action="store_true", help="smaller parts of the same data: a minute or two, the first time three")
+    parser.add_argument("--quick", action="store_true", help="smaller parts of the same data: a minute or two")
     parser.add_argument("--job", action="append", metavar="NAME", help="run this job only; may be given several times")
 
 
