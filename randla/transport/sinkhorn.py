@@ -135,7 +135,7 @@ def sinkhorn(
     halved until the dual rises, so the dual never falls; a step that fails is replaced by sweeps.
 
     At the end ``0 <= result.cost - exact cost <= reg min(H(a), H(b))`` with the entropies H, up to `tol`.  An exact
-    solver is the better tool where the plan itself is wanted and n is below about 10,000; see the guide.
+    solver is the better tool where the plan itself is wanted and n is in the thousands; see the guide.
 
     Potentials and arithmetic are float64 also for float32 costs; their rounding, 1e-16 ``max|f| / reg``, bounds the
     error that can be reached.
