@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from enum import Enum
 from typing import Any, ClassVar
@@ -72,6 +73,16 @@ class Result:
             elif not isinstance(value, tuple):
                 parts.append(f"{field.name}={value!r}")
         return f"{type(self).__name__}({', '.join(parts)})"
+
+
+@contextmanager
+def interrupted_with(result: Callable[[], Any]) -> Iterator[None]:
+    """Let a Ctrl-C inside the block carry the last good state, which `result` returns, as its attribute `result`."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        interrupt.result = result()  # type: ignore[attr-defined]  # exceptions take attributes that no stub knows
+        raise
 
 
 def warn_or_raise(result: Any, on_failure: str, *, what: str) -> Any:

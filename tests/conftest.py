@@ -145,3 +145,21 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         known = "" if reason in SKIPS.values() else "  (not in the table of conftest.py)"
         terminalreporter.write_line(f"{count:5d}  {reason}{known}")
     terminalreporter.write_line(f"{sum(counts.values()):5d}  in all")
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command line in this process; returns exit code and output, and checks the manner of errors."""
+
+    from randla import cli
+
+    def call(*argv: object) -> tuple[int, str, str]:
+        code = cli.main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        if code != cli.DONE:
+            assert err.startswith("randla: ")
+            assert err.count("\n") == 1, err
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call

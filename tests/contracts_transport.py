@@ -7,6 +7,7 @@ in units of reg.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,8 +160,12 @@ def _entry_contracts() -> Iterator[Contract]:
     """No entry lies within rounding of where it would be left out, so the patterns are equal."""
     for case in CASES:
         for share in (0.1, 1e-6, 0.0) if (case.n, case.m) == (23, 37) else (0.01,):
-            build = lambda case=case, share=share: (*_costs(case), *_potentials(case), case.reg, share)  # noqa: E731
+            build = partial(_entry_arguments, case, share)
             yield Contract("plan_entries", f"{case.id}-{share}", build, None, "rounding", _entry_scale)
+
+
+def _entry_arguments(case: Case, share: float) -> tuple[Any, ...]:
+    return (*_costs(case), *_potentials(case), case.reg, share)
 
 
 def _entry_scale(*arguments: Any) -> tuple[int, tuple[float, float, float]]:

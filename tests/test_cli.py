@@ -50,22 +50,6 @@ def _save(path: Path, A: np.ndarray) -> Path:
 FORMATS = ("A.npy", "A.npz", "A.mtx", "A.csv", "A.parquet")
 
 
-@pytest.fixture
-def run(capsys):
-    """Run the command line in this process; returns exit code and output, and checks the manner of errors."""
-
-    def call(*argv: object) -> tuple[int, str, str]:
-        code = cli.main([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        if code != cli.DONE:
-            assert err.startswith("randla: ")
-            assert err.count("\n") == 1, err
-        assert "Traceback" not in err
-        return code, out, err
-
-    return call
-
-
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,6 @@ from randla.datasets import synthetic_ratings
 from randla.ratings import load_pairs, load_ratings
 
 from .conftest import tolerance
-from .test_cli import run  # noqa: F401  a fixture
 
 M, N, NNZ = 120, 80, 3000
 
@@ -51,7 +50,7 @@ OPTIONS = ("--rank", 3, "--reg", 0.02, "--rng", 0)
 # --- the fit ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_is_fitted_judged_and_written(tmp_path: Path, run, path: Path, made) -> None:  # noqa: F811
+def test_a_model_is_fitted_judged_and_written(tmp_path: Path, run, path: Path, made) -> None:
     out = tmp_path / "model.npz"
     code, text, _ = run("complete", path, *OPTIONS, "--validation", 0.2, "--out", out, "--threads", 1)
     assert code == cli.DONE
@@ -81,7 +80,7 @@ def test_a_model_is_fitted_judged_and_written(tmp_path: Path, run, path: Path, m
         assert set(arrays["item_ids"]) <= {f"i{j}" for j in range(1, N + 1)}
 
 
-def test_the_report(tmp_path: Path, run, path: Path) -> None:  # noqa: F811
+def test_the_report(tmp_path: Path, run, path: Path) -> None:
     report = tmp_path / "r.json"
     assert run("complete", path, *OPTIONS, "--report", report, "--predict", "7,i3")[0] == cli.DONE
     code, text, _ = run("complete", path, *OPTIONS, "--report", "-", "--predict", "7,i3")
@@ -97,7 +96,7 @@ def test_the_report(tmp_path: Path, run, path: Path) -> None:  # noqa: F811
     assert told["std"] > 0
 
 
-def test_options_reach_the_fit(run, path: Path) -> None:  # noqa: F811
+def test_options_reach_the_fit(run, path: Path) -> None:
     def history(*options: object) -> list[float]:
         code, text, _ = run("complete", path, *OPTIONS, *options, "--report", "-")
         assert code == cli.DONE
@@ -119,14 +118,14 @@ def test_options_reach_the_fit(run, path: Path) -> None:  # noqa: F811
         assert (found == plain) == (not keywords)
 
 
-def test_nothing_held_out(run, path: Path) -> None:  # noqa: F811
+def test_nothing_held_out(run, path: Path) -> None:
     code, text, _ = run("complete", path, *OPTIONS, "--validation", 0)
     assert code == cli.DONE
     assert "held out" not in text
     assert "estimated from 3,000 entries" in text
 
 
-def test_held_out_by_time(run, path: Path) -> None:  # noqa: F811
+def test_held_out_by_time(run, path: Path) -> None:
     code, text, _ = run("complete", path, *OPTIONS, "--validation", 0.2, "--by-time", "--report", "-")
     assert code == cli.DONE
     train, test = load_ratings(path).split_by_time(0.2)
@@ -138,7 +137,7 @@ def test_held_out_by_time(run, path: Path) -> None:  # noqa: F811
     assert facts["held_out"]["mae"] == pytest.approx(np.mean(np.abs(off)), rel=1e-9)
 
 
-def test_a_limit_that_came_first_is_told(tmp_path: Path, run, path: Path) -> None:  # noqa: F811
+def test_a_limit_that_came_first_is_told(tmp_path: Path, run, path: Path) -> None:
     out = tmp_path / "m.npz"
     code, text, err = run("complete", path, *OPTIONS, "--max-iter", 1, "--tol", 1e-9, "--validation", 0, "--out", out)
     assert code == cli.FAILED
@@ -148,7 +147,7 @@ def test_a_limit_that_came_first_is_told(tmp_path: Path, run, path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["A.npz", "A.mtx", "A.npy"])
-def test_matrices(tmp_path: Path, run, made, name: str) -> None:  # noqa: F811
+def test_matrices(tmp_path: Path, run, made, name: str) -> None:
     target = tmp_path / name
     matrix = made.ratings.copy()
     matrix.data[0] = 0.0  # a stored zero is an observation
@@ -169,7 +168,7 @@ def test_matrices(tmp_path: Path, run, made, name: str) -> None:  # noqa: F811
     assert facts["predictions"][0]["prediction"] == pytest.approx(float(exact.predict(0, 5)), rel=1e-9)
 
 
-def test_a_matrix_that_stores_an_entry_twice(tmp_path: Path, run) -> None:  # noqa: F811
+def test_a_matrix_that_stores_an_entry_twice(tmp_path: Path, run) -> None:
     text = "%%MatrixMarket matrix coordinate real general\n2 2 3\n1 1 1.0\n1 1 1.0\n2 2 1.0\n"
     (tmp_path / "A.mtx").write_text(text)
     code, _, err = run("complete", tmp_path / "A.mtx", "--rank", 1)
@@ -180,7 +179,7 @@ def test_a_matrix_that_stores_an_entry_twice(tmp_path: Path, run) -> None:  # no
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 
-def test_a_fit_goes_on_from_its_checkpoint(tmp_path: Path, run, path: Path) -> None:  # noqa: F811
+def test_a_fit_goes_on_from_its_checkpoint(tmp_path: Path, run, path: Path) -> None:
     state, whole, parts = tmp_path / "state", tmp_path / "whole.npz", tmp_path / "parts.npz"
     options = (*OPTIONS, "--validation", 0.1, "--tol", 1e-6)
     assert run("complete", path, *options, "--out", whole)[0] == cli.DONE
@@ -225,7 +224,7 @@ def test_a_killed_run_is_continued(tmp_path: Path) -> None:
 # --- predictions ------------------------------------------------------------------------------------------------------
 
 
-def test_predictions_of_a_saved_model(tmp_path: Path, run, path: Path) -> None:  # noqa: F811
+def test_predictions_of_a_saved_model(tmp_path: Path, run, path: Path) -> None:
     out = tmp_path / "m.npz"
     asked = ("--predict", "7,i3", "--predict", "1,i80", "--predict", "0,i3", "--predict", "7,x", "--predict=-1,x")
     first = run("complete", path, *OPTIONS, "--out", out, *asked)
@@ -249,7 +248,7 @@ def test_predictions_of_a_saved_model(tmp_path: Path, run, path: Path) -> None: 
     assert min(spread[2:]) > max(spread[:2])  # what is not known is less sure
 
 
-def test_predictions_without_biases_and_with_a_robust_loss(tmp_path: Path, run, path: Path) -> None:  # noqa: F811
+def test_predictions_without_biases_and_with_a_robust_loss(tmp_path: Path, run, path: Path) -> None:
     out = tmp_path / "m.npz"
     for options in (("--no-bias",), ("--loss", "huber"), ("--no-bias", "--loss", "absolute")):
         first = run("complete", path, *OPTIONS, *options, "--out", out, "--predict", "5,i9")[1]
@@ -269,7 +268,7 @@ def test_predictions_without_biases_and_with_a_robust_loss(tmp_path: Path, run, 
         ("quoted.csv", '"user","item"\n"7","i3"\n"1","i80"\n'),
     ],
 )
-def test_pairs_in_files(tmp_path: Path, run, path: Path, name: str, text: str) -> None:  # noqa: F811
+def test_pairs_in_files(tmp_path: Path, run, path: Path, name: str, text: str) -> None:
     pairs = tmp_path / name
     pairs.write_text(text)
     assert load_pairs(pairs) == [("7", "i3"), ("1", "i80")]
@@ -289,7 +288,7 @@ def test_pairs_in_files(tmp_path: Path, run, path: Path, name: str, text: str) -
         ("7,i3\n\x007,i3\n", "line 2 is no text, it has a byte 0x00"),
     ],
 )
-def test_wrong_pairs(tmp_path: Path, run, path: Path, text: str, message: str) -> None:  # noqa: F811
+def test_wrong_pairs(tmp_path: Path, run, path: Path, text: str, message: str) -> None:
     pairs = tmp_path / "pairs.csv"
     pairs.write_text(text)
     code, _, err = run("complete", path, "--predict", pairs)
@@ -333,7 +332,7 @@ def test_wrong_pairs(tmp_path: Path, run, path: Path, text: str, message: str) -
         (("u.data", "--format", "xml"), "argument --format: invalid choice"),
     ],
 )
-def test_mistakes(tmp_path: Path, run, path: Path, monkeypatch, argv: tuple, message: str) -> None:  # noqa: F811
+def test_mistakes(tmp_path: Path, run, path: Path, monkeypatch, argv: tuple, message: str) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bad.data").write_text("1\t2\t3\n1\t3\tx\n")
     Path("plain.csv").write_text("1,2,3\n1,3,4\n2,3,4\n")
@@ -344,7 +343,7 @@ def test_mistakes(tmp_path: Path, run, path: Path, monkeypatch, argv: tuple, mes
     assert message in err
 
 
-def test_damaged_models(tmp_path: Path, run, path: Path) -> None:  # noqa: F811
+def test_damaged_models(tmp_path: Path, run, path: Path) -> None:
     out, bad = tmp_path / "m.npz", tmp_path / "bad.npz"
     assert run("complete", path, *OPTIONS, "--out", out)[0] == cli.DONE
     with np.load(out) as archive:

@@ -14,7 +14,7 @@ from randla import cli, files
 from randla._blocks import RowBlocks
 from randla.files import FileError, column_names, find_column, take_column
 
-from .test_cli import FORMATS, _save, run  # noqa: F401  `run` is a fixture
+from .test_cli import FORMATS, _save
 
 
 def _problem(m: int = 600, n: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +32,7 @@ def _report(text: str) -> dict:
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("memory", ["1G", "9K"])
-def test_every_format_in_memory_and_streamed(tmp_path: Path, run, name: str, memory: str) -> None:  # noqa: F811
+def test_every_format_in_memory_and_streamed(tmp_path: Path, run, name: str, memory: str) -> None:
     X, y = _problem()
     path = _save(tmp_path / name, np.c_[X, y])
     out = tmp_path / "o.npz"
@@ -54,7 +54,7 @@ def test_every_format_in_memory_and_streamed(tmp_path: Path, run, name: str, mem
 
 @pytest.mark.parametrize("memory", ["1G", "9K"])
 @pytest.mark.parametrize("intercept", [False, True])
-def test_ridge_with_weights_and_targets_in_a_file(tmp_path: Path, run, memory: str, intercept: bool) -> None:  # noqa: F811
+def test_ridge_with_weights_and_targets_in_a_file(tmp_path: Path, run, memory: str, intercept: bool) -> None:
     X, y = _problem()
     w = np.random.default_rng(1).random(600)
     paths = [_save(tmp_path / "X.npy", X), _save(tmp_path / "Y.csv", np.c_[y, 2 * y])]
@@ -69,7 +69,7 @@ def test_ridge_with_weights_and_targets_in_a_file(tmp_path: Path, run, memory: s
     assert facts["target"].endswith("Y.csv, 2 columns")
 
 
-def test_sparse_data(tmp_path: Path, run) -> None:  # noqa: F811
+def test_sparse_data(tmp_path: Path, run) -> None:
     X = sp.random_array((3000, 60), density=0.1, rng=np.random.default_rng(0), format="csr")
     y = X @ np.arange(60.0) + 1
     sp.save_npz(tmp_path / "X.npz", X)
@@ -83,7 +83,7 @@ def test_sparse_data(tmp_path: Path, run) -> None:  # noqa: F811
     assert run("lstsq", tmp_path / "X.npz", "--target", 3, "--rng", 0)[0] == cli.DONE
 
 
-def test_the_table_names_columns(tmp_path: Path, run) -> None:  # noqa: F811
+def test_the_table_names_columns(tmp_path: Path, run) -> None:
     X, y = _problem(50, 3)
     path = tmp_path / "houses.csv"
     np.savetxt(path, np.c_[X[:, :2], y, X[:, 2]], delimiter=";", header='"rooms";age;price; area', comments="")
@@ -98,7 +98,7 @@ def test_the_table_names_columns(tmp_path: Path, run) -> None:  # noqa: F811
     assert run("lstsq", path, "--target", 2, "--rng", 0, "--no-intercept")[1].count("of the squares\n") == 1
 
 
-def test_a_missed_tolerance_is_told(tmp_path: Path, run) -> None:  # noqa: F811
+def test_a_missed_tolerance_is_told(tmp_path: Path, run) -> None:
     X, y = _problem()
     path = _save(tmp_path / "A.npy", np.c_[X, y])
     code, text, err = run("lstsq", path, "--target", 5, "--method", "sketch", "--tol", 1e-9, "--size", 50, "--rng", 0)
@@ -107,7 +107,7 @@ def test_a_missed_tolerance_is_told(tmp_path: Path, run) -> None:  # noqa: F811
     assert "lstsq ended with MAX_ITER" in err
 
 
-def test_nan_is_told(tmp_path: Path, run) -> None:  # noqa: F811
+def test_nan_is_told(tmp_path: Path, run) -> None:
     X, y = _problem()
     X[3, 2] = np.nan
     code, text, err = run("lstsq", _save(tmp_path / "A.npy", np.c_[X, y]), "--target", 5, "--rng", 0, "--report", "-")
@@ -138,7 +138,7 @@ def test_nan_is_told(tmp_path: Path, run) -> None:  # noqa: F811
         (("--target", 5, "--out", "o.npy"), "--out must end in .npz"),
     ],
 )
-def test_mistakes(tmp_path: Path, run, monkeypatch, options: tuple, message: str) -> None:  # noqa: F811
+def test_mistakes(tmp_path: Path, run, monkeypatch, options: tuple, message: str) -> None:
     monkeypatch.chdir(tmp_path)
     X, y = _problem()
     np.save("A.npy", np.c_[X, y])
@@ -150,13 +150,13 @@ def test_mistakes(tmp_path: Path, run, monkeypatch, options: tuple, message: str
     assert message in err
 
 
-def test_a_single_column_leaves_nothing_to_fit_with(tmp_path: Path, run) -> None:  # noqa: F811
+def test_a_single_column_leaves_nothing_to_fit_with(tmp_path: Path, run) -> None:
     code, _, err = run("lstsq", _save(tmp_path / "A.csv", np.arange(9.0)[:, None]), "--target", 0)
     assert code == cli.MISTAKE
     assert "--target must leave a column to fit with" in err
 
 
-def test_an_unknown_name_lists_the_known_ones(tmp_path: Path, run) -> None:  # noqa: F811
+def test_an_unknown_name_lists_the_known_ones(tmp_path: Path, run) -> None:
     (tmp_path / "t.csv").write_text(",".join("abcdefghij") + "\n" + ",".join("0123456789") + "\n")
     code, _, err = run("lstsq", tmp_path / "t.csv", "--target", "k")
     assert code == cli.MISTAKE
@@ -208,7 +208,7 @@ def test_a_column_is_taken_out(index: int) -> None:
         assert np.array_equal(column, A[:, index])
 
 
-def test_the_file_is_read_before_the_work(tmp_path: Path, run, monkeypatch) -> None:  # noqa: F811
+def test_the_file_is_read_before_the_work(tmp_path: Path, run, monkeypatch) -> None:
     """A folder that is missing is seen before anything is read."""
     monkeypatch.setattr(files, "load_matrix", lambda *_args, **_keywords: pytest.fail("read too early"))
     code, _, err = run("lstsq", tmp_path / "A.npy", "--target", 0, "--out", tmp_path / "none" / "o.npz")

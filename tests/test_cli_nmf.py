@@ -15,7 +15,7 @@ from randla.nonnegative.masked import masked_nmf
 from randla.nonnegative.solvers import nmf
 
 from .conftest import tolerance
-from .test_cli import FORMATS, _save, run  # noqa: F401  `run` is a fixture
+from .test_cli import FORMATS, _save
 
 M, N, RANK = 300, 24, 3
 
@@ -39,7 +39,7 @@ def _error(X: np.ndarray, W: np.ndarray, H: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_the_factors_of_the_function(tmp_path: Path, run, name: str) -> None:  # noqa: F811
+def test_every_format_gives_the_factors_of_the_function(tmp_path: Path, run, name: str) -> None:
     X = _data(60)
     path, out, report = _save(tmp_path / name, X), tmp_path / "p.npz", tmp_path / "r.json"
     code, text, _ = run("nmf", path, "--rank", RANK, "--rng", 5, "--out", out, "--report", report)
@@ -76,7 +76,7 @@ def test_every_format_gives_the_factors_of_the_function(tmp_path: Path, run, nam
         {"starts": 3, "tol": 1e-3},
     ],
 )
-def test_options_are_those_of_the_function(tmp_path: Path, run, options: dict) -> None:  # noqa: F811
+def test_options_are_those_of_the_function(tmp_path: Path, run, options: dict) -> None:
     X, out = _data(60), tmp_path / "p.npz"
     words = [word for name, value in options.items() for word in ("--" + name.replace("_", "-"), value)]
     code, text, _ = run("nmf", _save(tmp_path / "X.npy", X), "--rank", 2, "--rng", 1, "--out", out, *words)
@@ -92,7 +92,7 @@ def test_options_are_those_of_the_function(tmp_path: Path, run, options: dict) -
     assert f"error    {exact.error:.3g} of the {kind}" in text
 
 
-def test_sparse_files_hold_zeros_unless_told(tmp_path: Path, run) -> None:  # noqa: F811
+def test_sparse_files_hold_zeros_unless_told(tmp_path: Path, run) -> None:
     X = sp.random_array((80, N), density=0.3, rng=np.random.default_rng(0), format="csr")
     path, out = tmp_path / "X.npz", tmp_path / "p.npz"
     sp.save_npz(path, X)
@@ -105,7 +105,7 @@ def test_sparse_files_hold_zeros_unless_told(tmp_path: Path, run) -> None:  # no
     assert f"error    {exact.error:.3g} root mean square of the fitted entries" in text
 
 
-def test_missing_entries_of_a_dense_file(tmp_path: Path, run) -> None:  # noqa: F811
+def test_missing_entries_of_a_dense_file(tmp_path: Path, run) -> None:
     X = _data(120)
     known = np.where(np.random.default_rng(1).random(X.shape) < 0.7, X, np.nan)
     path, out = _save(tmp_path / "X.csv", known), tmp_path / "p.npz"
@@ -132,7 +132,7 @@ def test_missing_entries_of_a_dense_file(tmp_path: Path, run) -> None:  # noqa: 
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
-def test_files_larger_than_the_budget_are_streamed(tmp_path: Path, run, dtype: str) -> None:  # noqa: F811
+def test_files_larger_than_the_budget_are_streamed(tmp_path: Path, run, dtype: str) -> None:
     X = (100 * _data(4000)).astype(dtype)
     path, out = _save(tmp_path / "X.npy", X), tmp_path / "p.npz"
     asked = ("--rank", RANK, "--rng", 0, "--memory", "200K", "--passes", 50, "--tol", 1e-3)
@@ -158,7 +158,7 @@ def test_files_larger_than_the_budget_are_streamed(tmp_path: Path, run, dtype: s
     assert json.loads(again)["error"] == facts["error"]
 
 
-def test_a_stream_that_was_not_read_often_enough(tmp_path: Path, run) -> None:  # noqa: F811
+def test_a_stream_that_was_not_read_often_enough(tmp_path: Path, run) -> None:
     path = _save(tmp_path / "X.npy", _data(2000))
     code, text, err = run("nmf", path, "--rank", RANK, "--rng", 0, "--memory", "100K", "--passes", 1)
     assert code == cli.FAILED
@@ -169,7 +169,7 @@ def test_a_stream_that_was_not_read_often_enough(tmp_path: Path, run) -> None:  
 # --- failures and mistakes --------------------------------------------------------------------------------------------
 
 
-def test_what_misses_the_tolerance_is_written_and_told(tmp_path: Path, run) -> None:  # noqa: F811
+def test_what_misses_the_tolerance_is_written_and_told(tmp_path: Path, run) -> None:
     out = tmp_path / "p.npz"
     code, text, err = run("nmf", _save(tmp_path / "X.npy", _data()), "--rank", RANK, "--max-iter", 1, "--out", out)
     assert code == cli.FAILED
@@ -203,7 +203,7 @@ def test_what_misses_the_tolerance_is_written_and_told(tmp_path: Path, run) -> N
          "--missing, --starts must come with a file that fits in memory, got one to stream; raise --memory"),
     ],
 )  # fmt: skip
-def test_mistakes(tmp_path: Path, run, monkeypatch, argv: tuple, message: str) -> None:  # noqa: F811
+def test_mistakes(tmp_path: Path, run, monkeypatch, argv: tuple, message: str) -> None:
     monkeypatch.chdir(tmp_path)
     X = _data(40)
     for name, A in {"X.npy": X, "minus.npy": X - 1, "zeros.npy": np.maximum(X - X.mean(), 0)}.items():

@@ -12,7 +12,7 @@ from randla import cli
 from randla.transport.costs import point_cost
 from randla.transport.sinkhorn import sinkhorn
 
-from .test_cli import FORMATS, _save, run  # noqa: F401  `run` is a fixture
+from .test_cli import FORMATS, _save
 
 
 def _points() -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +21,7 @@ def _points() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_points_of_every_format(tmp_path: Path, run, name: str) -> None:  # noqa: F811
+def test_points_of_every_format(tmp_path: Path, run, name: str) -> None:
     X, Y = _points()
     start, end = _save(tmp_path / f"X{name}", X), _save(tmp_path / f"Y{name}", Y)
     out, report = tmp_path / "p.npz", tmp_path / "r.json"
@@ -48,7 +48,7 @@ def test_points_of_every_format(tmp_path: Path, run, name: str) -> None:  # noqa
         assert line in text
 
 
-def test_options_are_those_of_the_function(tmp_path: Path, run) -> None:  # noqa: F811
+def test_options_are_those_of_the_function(tmp_path: Path, run) -> None:
     X, Y = _points()
     a, b = np.arange(30.0), np.arange(20.0)
     a, b = a / a.sum(), b / b.sum()
@@ -68,7 +68,7 @@ def test_options_are_those_of_the_function(tmp_path: Path, run) -> None:  # noqa
     assert (facts["reg"], facts["method"], facts["n_iter"]) == (exact.reg, exact.method, exact.n_iter)
 
 
-def test_histograms_with_a_cost(tmp_path: Path, run) -> None:  # noqa: F811
+def test_histograms_with_a_cost(tmp_path: Path, run) -> None:
     rng = np.random.default_rng(1)
     a, b, C = rng.random(8), rng.random(6), rng.random((8, 6))
     b *= a.sum() / b.sum()
@@ -84,7 +84,7 @@ def test_histograms_with_a_cost(tmp_path: Path, run) -> None:  # noqa: F811
     assert f"problem  8 x 6, costs from {files[2]}" in text
 
 
-def test_one_that_does_not_converge(tmp_path: Path, run) -> None:  # noqa: F811
+def test_one_that_does_not_converge(tmp_path: Path, run) -> None:
     X, Y = _points()
     start, end = _save(tmp_path / "X.npy", X), _save(tmp_path / "Y.npy", Y)
     code, text, err = run("transport", start, end, "--reg", 0.01, "--method", "log", "--max-iter", 1)
@@ -108,7 +108,7 @@ def test_one_that_does_not_converge(tmp_path: Path, run) -> None:  # noqa: F811
         ((), "--reg"),
     ],
 )  # fmt: skip
-def test_mistakes(tmp_path: Path, run, monkeypatch, words: tuple, text: str) -> None:  # noqa: F811
+def test_mistakes(tmp_path: Path, run, monkeypatch, words: tuple, text: str) -> None:
     monkeypatch.chdir(tmp_path)
     X, Y = _points()
     _save(tmp_path / "X.npy", X)
@@ -118,7 +118,7 @@ def test_mistakes(tmp_path: Path, run, monkeypatch, words: tuple, text: str) -> 
     assert text in err
 
 
-def test_inputs_are_not_overwritten(tmp_path: Path, run) -> None:  # noqa: F811
+def test_inputs_are_not_overwritten(tmp_path: Path, run) -> None:
     X, Y = _points()
     start, end = _save(tmp_path / "X.npz", X), _save(tmp_path / "Y.npz", Y)
     assert run("transport", start, end, "--reg", 1, "--out", end)[0] == cli.MISTAKE

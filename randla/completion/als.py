@@ -12,7 +12,7 @@ import numpy as np
 from .._arrays import as_matrix, check_together, is_sparse
 from .._checks import check_choice, check_integer, check_real
 from .._random import Key, as_key
-from .._results import Status, warn_or_raise
+from .._results import Status, interrupted_with, warn_or_raise
 from ..lowrank.results import ON_FAILURE
 from .als_checkpoint import Checkpoint, fingerprint
 from .als_start import started
@@ -284,7 +284,7 @@ def _iterate(
     """Sweep until a reason to stop; states that are not finite, or worse than the one before, are dropped."""
     if problem.fitted.nnz == 0:
         return state, Status.CONVERGED
-    try:
+    with interrupted_with(lambda: _result(problem, state, Status.MAX_ITER)):
         while (status := limits.status(problem, state)) is None:
             moved = problem.step(state)
             if not math.isfinite(moved.history[-1]):
@@ -296,9 +296,6 @@ def _iterate(
                 keep(state)
             if callback is not None and callback(_told(problem, state)) is True:
                 return state, limits.status(problem, state) or Status.MAX_ITER
-    except KeyboardInterrupt as interrupt:
-        interrupt.result = _result(problem, state, Status.MAX_ITER)  # type: ignore[attr-defined]
-        raise
     return state, status
 
 

@@ -32,21 +32,21 @@ if config.DISABLE_JIT:
 else:
 
     @intrinsic
-    def bits_of(typingctx, value):  # noqa: ARG001  # the signature that Numba calls
+    def bits_of(typingctx, value):
         """The bits of a float64 or float32 as a signed integer of the same width."""
         wide = value is types.float64
 
-        def generate(context, builder, signature, arguments):  # noqa: ARG001  # the signature that Numba calls
+        def generate(context, builder, signature, arguments):
             return builder.bitcast(arguments[0], ir.IntType(64 if wide else 32))
 
         return (types.int64 if wide else types.int32)(value), generate
 
     @intrinsic
-    def number_of(typingctx, bits):  # noqa: ARG001  # the signature that Numba calls
+    def number_of(typingctx, bits):
         """The float64 or float32 that has these bits."""
         wide = bits is types.int64
 
-        def generate(context, builder, signature, arguments):  # noqa: ARG001  # the signature that Numba calls
+        def generate(context, builder, signature, arguments):
             return builder.bitcast(arguments[0], ir.DoubleType() if wide else ir.FloatType())
 
         return (types.float64 if wide else types.float32)(bits), generate
@@ -104,7 +104,7 @@ def exponentials(x, lo, hi):
 
 
 @overload(exponentials)
-def _exponentials(x, lo, hi):  # noqa: ARG001  # the signature of what it compiles to
+def _exponentials(x, lo, hi):
     if x.dtype is types.float32:
         return lambda x, lo, hi: exponentials_32(x, lo, hi)
     return lambda x, lo, hi: exponentials_64(x, lo, hi)

@@ -23,7 +23,7 @@ def _add_product(builder, factor, value, spot):
 def _make_gather():
     if config.DISABLE_JIT:
 
-        def gathered_rows(x, place, n_lanes, last, a, column, stride, factors, indices, start, stop, ahead):  # noqa: ARG001
+        def gathered_rows(x, place, n_lanes, last, a, column, stride, factors, indices, start, stop, ahead):
             length = min(n_lanes * (LANE_BYTES // x.itemsize), last + LANE_BYTES // x.itemsize)
             for p in range(start, stop):
                 first = int(indices[p]) * stride + column
@@ -32,7 +32,7 @@ def _make_gather():
         return gathered_rows
 
     @intrinsic
-    def gathered_rows(typingctx, x, place, n_lanes, last, a, column, stride, factors, indices, start, stop, ahead):  # noqa: ARG001
+    def gathered_rows(typingctx, x, place, n_lanes, last, a, column, stride, factors, indices, start, stop, ahead):
         """x[place + j] += the sum of factors[p] * a[indices[p] stride + column + j] over start <= p < stop.
 
         For the j of `n_lanes` <= MOST_LANES vectors, the last of which begins at j = `last`, where it may overlap the
@@ -98,7 +98,7 @@ def _make_descent():
         return _descend_slowly
 
     @intrinsic
-    def descend_tile(typingctx, tile, right, squares, left, scale, i, K):  # noqa: ARG001  # as it is called
+    def descend_tile(typingctx, tile, right, squares, left, scale, i, K):
         """Coordinates i to i + HEIGHT of 16 columns: row k becomes max(0, row + scale[k] (right[k] - left[k] tile)).
 
         One after another, with the changes of those before; the squares of the changes are added to `squares`.  `tile`

@@ -70,7 +70,7 @@ def _make_exponential_sum():
         return exponential_sum
 
     @intrinsic
-    def exponential_sum(typingctx, x, top, n):  # noqa: ARG001  # the signature that Numba calls
+    def exponential_sum(typingctx, x, top, n):
         """x[j] = exp(x[j] - top) for j < n, whole cache lines of doubles that are at most `top`; their sum."""
 
         def generate(context, builder, signature, arguments):
@@ -112,7 +112,7 @@ def _make_scaled_gaps():
         return scaled_gaps
 
     @intrinsic
-    def scaled_gaps(typingctx, out, scale, g, c, place, n):  # noqa: ARG001  # the signature that Numba calls
+    def scaled_gaps(typingctx, out, scale, g, c, place, n):
         """out[j] = scale * (g[j] - c[place + j]) for j < n, and the largest; `out` and `g` are of doubles."""
 
         def generate(context, builder, signature, arguments):

@@ -44,7 +44,7 @@ def _butterfly(radix):
         return butterfly
 
     @intrinsic
-    def butterfly(typingctx, x, offset, length):  # noqa: ARG001  # the signature that Numba calls
+    def butterfly(typingctx, x, offset, length):
         """Transform the `radix` runs of `length` numbers from x[offset] on; `length` is a multiple of a lane."""
 
         def generate(context, builder, signature, arguments):
@@ -94,7 +94,7 @@ def _make_signed_copy():
         return signed_copy
 
     @intrinsic
-    def signed_copy(typingctx, x, offset, a, first, length, s):  # noqa: ARG001  # the signature that Numba calls
+    def signed_copy(typingctx, x, offset, a, first, length, s):
         """x[offset + j] = s * a[first + j] for j below `length`, a multiple of a lane; `x` may be `a`."""
 
         def generate(context, builder, signature, arguments):
@@ -124,7 +124,7 @@ def _make_add(flags):
         return add_runs
 
     @intrinsic
-    def add_runs(typingctx, x, places, signs, a, first, length):  # noqa: ARG001  # the signature that Numba calls
+    def add_runs(typingctx, x, places, signs, a, first, length):
         """x[place + j] += s * a[first + j] for each (place, s) of the two tuples and j below `length`.
 
         The run of `a` is loaded once for all places, which may coincide but not overlap otherwise.
@@ -177,7 +177,7 @@ def _hint(for_writing: bool):
         return lambda array, index: None  # noqa: ARG005  # there is nothing to hint in interpreted code
 
     @intrinsic
-    def prefetch(typingctx, array, index):  # noqa: ARG001  # the signature that Numba calls
+    def prefetch(typingctx, array, index):
         """Ask for the cache line of ``array[index]`` of a contiguous vector; never faults, changes nothing."""
 
         def generate(context, builder, signature, arguments):
@@ -221,7 +221,7 @@ def _make_dots():
         return dot_rows
 
     @intrinsic
-    def dot_rows(typingctx, a, places, x, length):  # noqa: ARG001  # the signature that Numba calls
+    def dot_rows(typingctx, a, places, x, length):
         """The sums of a[place + j] * x[j] over j below `length`, for each place of the tuple.
 
         The order of a sum depends on `length` only: DEPTH vectors of partial sums, folded in halves.
@@ -290,14 +290,14 @@ def _fold_tail(builder, rows, vector, totals, j, n, size):
 def _make_sum():
     if config.DISABLE_JIT:
 
-        def add_rows(x, a, places, factors, length, ahead):  # noqa: ARG001  # hints are for compiled code
+        def add_rows(x, a, places, factors, length, ahead):
             for place, factor in zip(places, factors, strict=True):
                 x[:length] += factor * a[place : place + length]
 
         return add_rows
 
     @intrinsic
-    def add_rows(typingctx, x, a, places, factors, length, ahead):  # noqa: ARG001  # the signature that Numba calls
+    def add_rows(typingctx, x, a, places, factors, length, ahead):
         """x[j] += the sum of factor * a[place + j] over the tuples of places and factors, for j below `length`.
 
         Unless `ahead` is None, what lies that far behind each entry is asked for: memory would be idle meanwhile.
@@ -357,7 +357,7 @@ def _make_tile(width):
         return outer_tile
 
     @intrinsic
-    def outer_tile(typingctx, out, place, stride, left, a, step, right, b, other, n):  # noqa: ARG001  # as it is called
+    def outer_tile(typingctx, out, place, stride, left, a, step, right, b, other, n):
         """out[place + r stride + c] += the sum over p < n of left[a + p step + r] * right[b + p other + c].
 
         For r below HEIGHT and c below 8 times `width`; all arrays are of doubles, and the sums stay in registers.
@@ -422,7 +422,7 @@ def _make_log_sums():
         return log_sums
 
     @intrinsic
-    def log_sums(typingctx, w, before, step, place, x, y, n):  # noqa: ARG001  # the signature that Numba calls
+    def log_sums(typingctx, w, before, step, place, x, y, n):
         """y += step * w[before:], then the sums of w x / y and w^2 x / y^2 with w[place:], over n, whole cache lines.
 
         All are of doubles: the slope and the curvature of a sum of x log y along w.

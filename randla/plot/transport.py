@@ -9,7 +9,7 @@ import numpy as np
 
 from .._arrays import to_host
 from .._checks import check_integer, check_real
-from ._axes import MARKERS, PALETTE, axes_of, finish, numbers, plain_ticks
+from ._axes import MARKERS, PALETTE, axes_of, finish, line_style, numbers, plain_ticks
 
 MOST_ENTRIES = 4_000_000  # of a plan that is drawn: more than a screen has
 
@@ -112,8 +112,8 @@ class ConvergenceDisplay:
         position = len(self.ax_.lines)
         x = np.arange(self.errors.size) if self.seconds is None else self.seconds
         style: dict[str, Any] = {
-            "color": PALETTE[position % len(PALETTE)], "label": self.label, "linewidth": 1.2, "markersize": 5,
-            "marker": MARKERS[position % len(MARKERS)], "markevery": np.flatnonzero(self.newton).tolist(),
+            **line_style(position), "label": self.label, "linewidth": 1.2,
+            "markevery": np.flatnonzero(self.newton).tolist(),
         }  # fmt: skip
         positive = np.where(self.errors > 0, self.errors, np.nan)  # an error of 0 has no place on the axis
         (self.line_,) = self.ax_.semilogy(x, positive, **{**style, **(line_kwargs or {})})

@@ -10,16 +10,15 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace
 
-from .._arrays import as_matrix, check_together, is_complex
 from .._checks import check_integer, check_real
-from .._results import Result, Status, warn_or_raise
-from .both_sides import ANNEALING_SWEEPS, BLUR, STALE, GuardedMixing, exponential, levels, log_mass, opposite
+from .._results import Result, Status, interrupted_with, warn_or_raise
+from .both_sides import BLUR, STEEPNESS, GuardedMixing, exponential, log_mass
 from .costs import as_cost
-from .problems import SAME_MASS, as_reg
+from .problems import as_histograms, as_reg, common_mass
+from .sweeps import ANNEALING_SWEEPS, STALE, levels
 
 FAR = 0.1  # marginal error above which debiased sweeps are not mixed: their map is no contraction far off
 TOL, DEBIASED_TOL = 1e-9, 1e-7
-SYMMETRIC = 1e-12  # relative difference of a cost to its transpose that is taken for rounding
 
 
 class BarycenterStep(NamedTuple):
@@ -143,45 +142,22 @@ def sinkhorn_barycenter(
     (True, 0.4)
     """
     cost = as_cost(cost)
-    B, mass = _as_histograms(B, cost)
+    B = as_histograms(B, "B", cost)
+    mass = common_mass(B, names="B")
+    B = B / cost.xp.sum(B, axis=1)[:, None]
     weights = _as_weights(weights, B)
-    _check_costs(cost, debiased)
+    if not cost.is_finite:
+        raise ValueError("cost must be finite for barycenters, got inf: forbidden pairs")
+    if debiased:
+        cost.check_symmetric("for debiased=True")
     reg = as_reg(reg, cost, relative)
     tol = (DEBIASED_TOL if debiased else TOL) if tol is None else check_real(tol, "tol", low=0.0, closed="neither")
     max_iter = check_integer(max_iter, "max_iter", low=1)
     run = _Run(cost, B, weights, bool(debiased), tol, callback)
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity end in a status
-            status = run.solve(reg, max_iter, eps_scaling)
-    except KeyboardInterrupt as interrupt:
-        interrupt.result = run.result(reg, mass, Status.MAX_ITER)  # type: ignore[attr-defined]
-        raise
+    # NaN and infinity end in a status
+    with interrupted_with(lambda: run.result(reg, mass, Status.MAX_ITER)), np.errstate(over="ignore", invalid="ignore"):
+        status = run.solve(reg, max_iter, eps_scaling)
     return warn_or_raise(run.result(reg, mass, status), on_failure, what="sinkhorn_barycenter")
-
-
-def _as_histograms(B: Any, cost: Any) -> tuple[Any, float]:
-    """Histograms of mass 1 in rows, and the mass they had."""
-    B = as_matrix(B, name="B", sparse=False)
-    check_together(B, cost.X, names=("B", "cost"))
-    xp = cost.xp
-    if is_complex(B.dtype):
-        raise TypeError(f"B must be real, got {B.dtype}")
-    if B.shape[0] == 0 or B.shape[1] != cost.shape[0]:
-        raise ValueError(
-            f"B must have rows of length {cost.shape[0]} for a cost of shape {cost.shape}, got shape {tuple(B.shape)}"
-        )
-    B = xp.astype(B, xp.float64)
-    if not bool(xp.all(xp.isfinite(B))):
-        raise ValueError("B must be finite, got NaN or infinity")
-    if bool(xp.any(B < 0)):
-        raise ValueError(f"B must be nonnegative, got {float(xp.min(B)):.3g}; clip it at 0 where that is noise")
-    masses = xp.sum(B, axis=1)
-    least, most = float(xp.min(masses)), float(xp.max(masses))
-    if not least > 0:
-        raise ValueError("B must have mass in each row, got a row of zeros")
-    if most - least > SAME_MASS * most:
-        raise ValueError(f"B must have rows of equal mass, got {least:.9g} to {most:.9g}; divide each by its sum")
-    return B / masses[:, None], most
 
 
 def _as_weights(weights: Any, B: Any) -> list[float]:
@@ -190,24 +166,6 @@ def _as_weights(weights: Any, B: Any) -> list[float]:
     if len(values) != k:
         raise ValueError(f"weights must have one entry for each of {k} histograms, got {len(values)}")
     return [value / sum(values) for value in values]
-
-
-def _check_costs(cost: Any, debiased: bool) -> None:
-    xp, points = cost.xp, getattr(cost, "Y", None)
-    tables = getattr(cost, "tables", (cost.X,))  # of a grid, one for each axis
-    if not all(bool(xp.all(xp.isfinite(table))) for table in tables):
-        raise ValueError("cost must be finite for barycenters, got inf or NaN")
-    if not debiased:
-        return
-    if cost.shape[0] != cost.shape[1]:
-        raise ValueError(f"cost must be square for debiased=True, got shape {cost.shape}")
-    pairs = [(table, table.T) for table in tables] if points is None else [(cost.X, points)]
-    for first, second in pairs:
-        worst = math.inf
-        if tuple(first.shape) == tuple(second.shape):
-            worst = float(xp.max(xp.abs(first - second))) / (float(xp.max(xp.abs(first))) or 1.0)
-        if worst > SYMMETRIC:
-            raise ValueError(f"cost must be symmetric for debiased=True, got a relative difference of {worst:.3g}")
 
 
 class _Point(NamedTuple):
@@ -232,15 +190,9 @@ class _Run:
     """The state of a solve: the best point, and how it got there."""
 
     def __init__(self, cost: Any, B: Any, weights: list[float], debiased: bool, tol: float, callback: Any) -> None:
-        self.cost, self.B, self.weights, self.debiased, self.tol, self.callback = (
-            cost,
-            B,
-            weights,
-            debiased,
-            tol,
-            callback,
-        )
-        self.xp, self.back, self.logs = cost.xp, opposite(cost), log_mass(B)
+        self.cost, self.B, self.weights = cost, B, weights
+        self.debiased, self.tol, self.callback = debiased, tol, callback
+        self.xp, self.back, self.logs = cost.xp, cost.T, log_mass(B)
         self.best: _Point | None = None
         self.stopped = False
         self.history: list[BarycenterStep] = []
@@ -248,7 +200,7 @@ class _Run:
     def solve(self, reg: float, max_iter: int, eps_scaling: bool) -> Status:
         """Anneal, then sweep until the tolerance; how it ended."""
         given = self._zeros()
-        for level in levels(self.cost, reg, eps_scaling):
+        for level in levels(self.cost, reg, STEEPNESS) if eps_scaling else ():
             for _ in range(0 if self.stopped else ANNEALING_SWEEPS):
                 given = self._recorded(given, level).image
         mixing = GuardedMixing(self.xp, FAR if self.debiased else math.inf)
@@ -260,7 +212,7 @@ class _Run:
             if self.best is None or mixing.best.error < self.best.error:
                 self.best = point
             if not math.isfinite(self.best.error):
-                return getattr(self.cost, "failure", Status.NONFINITE)
+                return self.cost.failure
             if self.best.error <= self.tol:
                 return Status.CONVERGED
             if self.stopped:

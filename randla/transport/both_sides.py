@@ -1,4 +1,4 @@
-"""What solvers share that go over the costs in both directions: the opposite costs, and logarithms of masses."""
+"""What solvers share that go over the costs in both directions: logarithms of masses, and mixing that is undone."""
 
 from __future__ import annotations
 
@@ -7,23 +7,12 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from .costs import Cost
-from .sweeps import Mixing
+from .sweeps import DEPTH, Mixing
 
-DEPTH = 10  # earlier points that are mixed
 FIRST_PAUSE, LONGEST_PAUSE = 4, 64  # plain sweeps after a mixed one that led astray
-ANNEALING_SWEEPS = 3  # at each regularisation on the way
 BLUR = 1e-14  # relative rounding of a dual value
+STEEPNESS = 4.0  # largest cost over the regularisation at which annealing begins: at 64 sweeps are a tenth more
 LARGEST = 700.0  # exponent of a number that can still be added up
-STALE = 300  # sweeps without a better error
-
-
-def opposite(cost: Any) -> Any:
-    """The costs of the opposite direction; a stored matrix is laid out anew, once for all passes."""
-    if not cost.is_stored:
-        return cost.T
-    flat = cost.xp.reshape(cost.X.T, (-1,))
-    return Cost("stored", cost.xp.reshape(flat, (cost.shape[1], cost.shape[0])))
 
 
 def log_mass(weights: Any) -> Any:
@@ -38,18 +27,6 @@ def exponential(x: Any) -> Any:
     """``exp(x)``, at most e**700: larger ones stand for far too much, not for infinity."""
     xp = array_namespace(x)
     return xp.exp(xp.where(x > LARGEST, xp.full_like(x, LARGEST), x))
-
-
-def levels(cost: Any, reg: float, scaled: bool) -> list[float]:
-    """Regularisations to go through before `reg`: from a quarter of the largest cost, each half of the one before."""
-    own = getattr(cost, "reg", reg)
-    if abs(own - reg) > 1e-12 * reg:
-        raise ValueError(f"reg must be that of the factors, {own:.9g}, got {reg:.9g}; make factors for it")
-    level, found = cost.largest() / 4 if scaled else 0.0, []
-    while level > reg:
-        found.append(level)
-        level = level / 2
-    return found
 
 
 class GuardedMixing:

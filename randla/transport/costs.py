@@ -14,11 +14,72 @@ from array_api_compat import device as device_of
 from .._arrays import as_matrix, check_together, floating_dtype, is_complex
 from .._backend import kernel
 from .._checks import check_choice
+from .._results import Status
 
+SYMMETRIC = 1e-12  # relative difference of a cost and its transpose that counts as rounding
 METRICS = ("sqeuclidean", "euclidean", "cityblock", "cosine")
 
 
-class Cost:
+class BaseCost:
+    """What every cost tells the solvers beside its passes, where it differs from a matrix."""
+
+    xp: Any
+    X: Any
+    shape: tuple[int, int]
+    metric = ""
+    has_entries = True  # whether `entries` gives single entries, which Newton steps and stored plans need
+    failure = Status.NONFINITE  # what NaN stands for
+
+    @property
+    def is_stored(self) -> bool:
+        """True where entries lie in memory."""
+        return self.metric == "stored"
+
+    @property
+    def is_finite(self) -> bool:
+        """True where no pair is forbidden."""
+        return bool(self.xp.all(self.xp.isfinite(self.X)))
+
+    def check_reg(self, reg: float) -> None:
+        """Raise ValueError where the cost is not known at this regularisation."""
+
+    def check_symmetric(self, reason: str) -> None:
+        """Raise ValueError unless the cost is symmetric, up to rounding; `reason` says why it must be."""
+        worst = self._asymmetry() if self.shape[0] == self.shape[1] else math.inf
+        if not worst <= SYMMETRIC:
+            raise ValueError(
+                f"cost must be symmetric {reason}, got shape {self.shape} and a relative difference of {worst:.3g}; "
+                "take (C + C.T) / 2 where that is noise"
+            )
+
+    def _asymmetry(self) -> float:
+        raise NotImplementedError
+
+
+def relative_difference(A: Any, B: Any) -> float:
+    """``max |A - B| / max |A|`` of two arrays; infinities that stand in the same places are no difference."""
+    xp = array_namespace(A)
+    if tuple(A.shape) != tuple(B.shape):
+        return math.inf
+    finite = xp.isfinite(A) & xp.isfinite(B)
+    if bool(xp.any(~finite & (A != B))):
+        return math.inf
+    zeros = xp.zeros_like(A)
+    apart = float(xp.max(xp.abs(xp.where(finite, A, zeros) - xp.where(finite, B, zeros))))
+    return apart / (float(xp.max(xp.abs(xp.where(finite, A, zeros)))) or 1.0)
+
+
+def real_matrix(A: Any, name: str, *, vector: bool = False) -> Any:
+    """`A` as a real matrix (or vector) with an entry at least."""
+    A = as_matrix(A, name=name, sparse=False, vector=vector)
+    if is_complex(A.dtype):
+        raise TypeError(f"{name} must be real, got {A.dtype}")
+    if 0 in A.shape:
+        raise ValueError(f"{name} must have a row and a column at least, got shape {tuple(A.shape)}")
+    return A
+
+
+class Cost(BaseCost):
     """Costs C (n, m) for the kernels: "stored" with the matrix in X, or the metric of the rows of X and of Y.
 
     Attributes
@@ -31,23 +92,17 @@ class Cost:
         The points of the columns (m, d).
     """
 
-    has_entries = True  # whether `entries` gives single entries, which Newton steps and stored plans need
-
     def __init__(self, metric: str, X: Any, Y: Any = None) -> None:
         self.metric, self.X, self.Y = metric, X, Y
         self.xp, self.device = array_namespace(X), device_of(X)
         self.shape = (int(X.shape[0]), int(X.shape[1] if Y is None else Y.shape[0]))
 
     @property
-    def is_stored(self) -> bool:
-        """True where entries lie in memory."""
-        return self.metric == "stored"
-
-    @property
     def T(self) -> Cost:  # the name of the transpose
-        """The costs of the opposite direction; a stored matrix is copied when a pass first reads its rows."""
+        """The costs of the opposite direction; a stored matrix is laid out anew, once for all passes over it."""
         if self.is_stored:
-            return Cost("stored", self.X.T)
+            flat = self.xp.reshape(self.X.T, (-1,))
+            return Cost("stored", self.xp.reshape(flat, (self.shape[1], self.shape[0])))
         return Cost(self.metric, self.Y, self.X)
 
     def take(self, rows: Any = None, columns: Any = None) -> Cost:
@@ -60,6 +115,9 @@ class Cost:
         elif columns is not None:
             Y = self.xp.take(Y, columns, axis=0)
         return Cost(self.metric, X, Y)
+
+    def _asymmetry(self) -> float:
+        return relative_difference(self.X, self.X.T if self.is_stored else self.Y)
 
     def _run(self, name: str, *arguments: Any) -> Any:
         return kernel(name, self.xp)(self.metric, self.X, self.Y, *arguments)
@@ -149,12 +207,8 @@ def point_cost(X: Any, Y: Any = None, metric: str = "sqeuclidean") -> Cost:
 
 
 def _points(X: Any, name: str) -> Any:
-    X = as_matrix(X, name=name, sparse=False)
+    X = real_matrix(X, name)
     xp = array_namespace(X)
-    if is_complex(X.dtype):
-        raise TypeError(f"{name} must be real, got {X.dtype}")
-    if 0 in X.shape:
-        raise ValueError(f"{name} must have a row and a column at least, got shape {tuple(X.shape)}")
     X = xp.astype(X, xp.float64)
     if not bool(xp.all(xp.isfinite(X))):
         raise ValueError(f"{name} must be finite, got NaN or infinity; drop or impute these rows")
@@ -170,16 +224,12 @@ def _half_directions(X: Any, name: str) -> Any:
     return X / (lengths * math.sqrt(2.0))[:, None]
 
 
-def as_cost(cost: Any, name: str = "cost") -> Cost:
+def as_cost(cost: Any, name: str = "cost") -> Any:
     """A matrix of costs (n, m), inf for forbidden pairs, or a `Cost` as it is."""
-    if hasattr(cost, "softmin"):
+    if isinstance(cost, BaseCost):
         return cost
-    cost = as_matrix(cost, name=name, sparse=False)
+    cost = real_matrix(cost, name)
     xp = array_namespace(cost)
-    if is_complex(cost.dtype):
-        raise TypeError(f"{name} must be real, got {cost.dtype}")
-    if 0 in cost.shape:
-        raise ValueError(f"{name} must have a row and a column at least, got shape {tuple(cost.shape)}")
     cost = xp.astype(cost, floating_dtype(cost, xp), copy=False)
     if bool(xp.any(xp.isnan(cost))) or bool(xp.any(cost == -math.inf)):
         raise ValueError(f"{name} must hold numbers, or inf for forbidden pairs, got NaN or -inf")

@@ -7,14 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from array_api_compat import array_namespace
-
-from .._arrays import as_matrix, check_together, is_complex
 from .._checks import check_choice, check_integer, check_real
-from .._results import Result, Status, warn_or_raise
+from .._results import Result, Status, interrupted_with, warn_or_raise
 from .batches import STEEPEST, Batch
 from .costs import METRICS, as_cost
-from .problems import as_reg
+from .problems import as_histograms, as_reg, common_mass
 from .sinkhorn import sinkhorn
 
 KINDS = ("cost", "value", "divergence")
@@ -143,59 +140,15 @@ def transport_distances(
     max_iter = None if max_iter is None else check_integer(max_iter, "max_iter", low=1)
     check_choice(on_failure, "on_failure", ("warn", "raise", "ignore"))
     if Y is None or kind == "divergence":
-        _check_symmetric(cost, "Y is None" if Y is None else 'kind is "divergence"')
-    X = _histograms(X, cost, 0, "X")
-    symmetric, Y = Y is None, X if Y is None else _histograms(Y, cost, 1, "Y")
-    mass = _common_mass(X, Y)
+        cost.check_symmetric("where Y is None" if Y is None else 'for kind="divergence"')
+    X = as_histograms(X, "X", cost, 0)
+    symmetric, Y = Y is None, X if Y is None else as_histograms(Y, "Y", cost, 1)
+    mass = common_mass(X, Y, names="X and Y")
     reg = as_reg(reg, cost, relative)
     run = _Run(cost, X / mass, Y / mass, reg, mass, kind, symmetric, tol, max_iter, callback)
-    try:
+    with interrupted_with(run.result):
         run.solve()
-    except KeyboardInterrupt as interrupt:
-        interrupt.result = run.result()  # type: ignore[attr-defined]
-        raise
     return warn_or_raise(run.result(), on_failure, what="transport_distances")
-
-
-def _histograms(X: Any, cost: Any, axis: int, name: str) -> Any:
-    X = as_matrix(X, name=name, sparse=False)
-    check_together(X, cost.X, names=(name, "cost"))
-    xp, bins = cost.xp, cost.shape[axis]
-    if is_complex(X.dtype):
-        raise TypeError(f"{name} must be real, got {X.dtype}")
-    if X.shape[1] != bins or X.shape[0] == 0:
-        raise ValueError(f"{name} must have rows of {bins} bins for a cost of shape {cost.shape}, got {tuple(X.shape)}")
-    X = xp.astype(X, xp.float64)
-    if not bool(xp.all(xp.isfinite(X))):
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
-    if bool(xp.any(X < 0)):
-        raise ValueError(f"{name} must be nonnegative, got {float(xp.min(X)):.3g}; clip it at 0 where that is noise")
-    return X
-
-
-def _common_mass(X: Any, Y: Any) -> float:
-    xp = array_namespace(X)
-    masses = xp.concat([xp.sum(X, axis=1), xp.sum(Y, axis=1)])
-    low, high = float(xp.min(masses)), float(xp.max(masses))
-    if not low > 0:
-        raise ValueError("X and Y must have mass in each row, got a row of zeros")
-    if high - low > SAME_MASS * high:
-        raise ValueError(f"X and Y must have rows of one mass, got {low:.9g} to {high:.9g}; divide them by their sums")
-    return high
-
-
-def _check_symmetric(cost: Any, reason: str) -> None:
-    n, m = cost.shape
-    xp = cost.xp
-    same = n == m
-    if same and cost.is_stored:
-        same = bool(xp.all(cost.X == cost.X.T))
-    elif same and cost.metric == "grid":
-        same = all(bool(xp.all(table == table.T)) for table in cost.tables)
-    elif same and getattr(cost, "Y", None) is not None:
-        same = cost.X is cost.Y or bool(xp.all(cost.X == cost.Y))
-    if not same:
-        raise ValueError(f"cost must be symmetric when {reason}, got another; pass Y, or (C + C.T) / 2")
 
 
 @dataclass

@@ -10,7 +10,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from array_api_compat import device as device_of
 
-from .._arrays import as_matrix, check_together, eps, from_host, is_complex, to_host
+from .._arrays import check_together, eps, from_host, to_host
 from .._backend import kernel
 from .._checks import check_integer, check_real
 from .._random import Stream, as_key
@@ -18,14 +18,14 @@ from .._results import Status
 from ..lowrank.kernel_functions import KernelMatrix
 from ..lowrank.rpcholesky import rpcholesky
 from .both_sides import exponential, log_mass
-from .costs import as_cost, point_cost
+from .costs import BaseCost, as_cost, point_cost, real_matrix
 
 BLOCK_ENTRIES = 2**20  # entries of the kernel that are made at a time
 MOST_PRICED = 2**26  # pairs up to which costs that are known by factors only are summed
 SAME_REG = 1e-12
 
 
-class FactorCost:
+class FactorCost(BaseCost):
     """Costs ``-reg log(L R.T)`` for one regularisation; it has the methods of `Cost`, made of products with L and R.
 
     A sum of the kernel that is not positive becomes NaN, which ends a solver with the status BREAKDOWN.
@@ -48,7 +48,6 @@ class FactorCost:
     """
 
     metric = "factors"
-    is_stored = False
     has_entries = False
     failure = Status.BREAKDOWN  # what NaN stands for
 
@@ -72,6 +71,15 @@ class FactorCost:
         left = None if self.left is None else self.left[::-1]
         return FactorCost(self.R, self.L, self.reg, points, left, self.trace_error)
 
+    def _asymmetry(self) -> float:
+        """``||K - K.T||_F / ||K||_F`` of the kernel, from products of the factors."""
+        if self.L is self.R:
+            return 0.0
+        xp = self.xp
+        cross = xp.matmul(self.R.T, self.L)
+        size = float(xp.sum(xp.matmul(self.L.T, self.L) * xp.matmul(self.R.T, self.R)))
+        return math.sqrt(max(0.0, 2 * size - 2 * float(xp.sum(cross * cross.T))) / (size or 1.0))
+
     def take(self, rows: Any = None, columns: Any = None) -> FactorCost:
         """The costs of some rows and columns, given by their numbers; None keeps all."""
         take = self.xp.take
@@ -84,7 +92,8 @@ class FactorCost:
             left = tuple(part if places is None else take(part, places) for part, places in pairs)
         return FactorCost(L, R, self.reg, points, left, self.trace_error)
 
-    def _check(self, reg: float) -> None:
+    def check_reg(self, reg: float) -> None:
+        """Raise ValueError unless `reg` is that of the factors."""
         if abs(reg - self.reg) > SAME_REG * self.reg:
             raise ValueError(
                 f"reg must be that of the factors, {self.reg:.9g}, got {reg:.9g}; make other factors for it"
@@ -111,7 +120,7 @@ class FactorCost:
 
     def sweep(self, a: Any, g: Any, reg: float) -> tuple[Any, Any]:
         """The f for which the rows of the plan sum to a, and the sums of its columns."""
-        self._check(reg)
+        self.check_reg(reg)
         xp, logs = self.xp, reg * log_mass(a)
         f = xp.where(a > 0, logs + self.softmin(g, reg), logs)
         return f, self._sums(g, self.T.softmin(f, reg))
@@ -127,7 +136,7 @@ class FactorCost:
 
     def sums(self, f: Any, g: Any, reg: float) -> tuple[Any, Any, Any]:
         """Sums of the rows and of the columns of the plan, and of plan times cost in each row."""
-        self._check(reg)
+        self.check_reg(reg)
         rows = self.rows(f, g)
         columns = self._sums(g, self.T.softmin(f, reg))
         if self.points is None:
@@ -163,12 +172,12 @@ class FactorCost:
 
     def plan(self, f: Any, g: Any, reg: float) -> Any:
         """The plan ``exp((f_i + g_j) / reg) (L R.T)_ij``, shape (n, m); an entry of the kernel may be negative."""
-        self._check(reg)
+        self.check_reg(reg)
         return self._entries(f, g, *self._logarithms(self.L))
 
     def transport(self, f: Any, g: Any, reg: float, V: Any) -> Any:
         """The plan times V (m, k), by the factors."""
-        self._check(reg)
+        self.check_reg(reg)
         xp = self.xp
         S, v, top = self._product(g)
         positive = S > 0
@@ -260,12 +269,8 @@ def factor_cost(L: Any, R: Any, reg: float) -> FactorCost:
     """
     factors = []
     for factor, name in ((L, "L"), (R, "R")):
-        factor = as_matrix(factor, name=name, sparse=False)
+        factor = real_matrix(factor, name)
         xp = array_namespace(factor)
-        if is_complex(factor.dtype):
-            raise TypeError(f"{name} must be real, got {factor.dtype}")
-        if 0 in factor.shape:
-            raise ValueError(f"{name} must have a row and a column at least, got shape {tuple(factor.shape)}")
         factor = xp.astype(factor, xp.float64)
         if not bool(xp.all(xp.isfinite(factor))):
             raise ValueError(f"{name} must be finite, got NaN or infinity")

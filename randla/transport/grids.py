@@ -10,17 +10,18 @@ import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 from array_api_compat import device as device_of
 
-from .._arrays import as_matrix, check_together, from_host, is_complex
+from .._arrays import check_together, from_host
 from .._backend import kernel
 from .._checks import check_choice, check_integer, check_real
 from .both_sides import exponential
+from .costs import BaseCost, real_matrix, relative_difference
 
 METRICS = ("sqeuclidean", "cityblock")
 LOST = 1e-250  # sums below may have lost terms to underflow, and are made again by log-sum-exp
 LEAST = 1e-300  # smaller factors count as 0: products with subnormal numbers take many times longer
 
 
-class GridCost:
+class GridCost(BaseCost):
     """Costs ``C[i, j] = sum over axes k of tables[k][i_k, j_k]``, the points of both grids numbered in C order.
 
     It has the methods of `Cost`, each in ``O(n sum_k n_k)`` operations and ``O(n)`` memory but for `plan` and
@@ -35,7 +36,6 @@ class GridCost:
     """
 
     metric = "grid"
-    is_stored = False
     has_entries = False
 
     def __init__(self, tables: tuple[Any, ...], rows: Any = None, columns: Any = None) -> None:
@@ -53,6 +53,16 @@ class GridCost:
     def T(self) -> GridCost:  # the name of the transpose
         """The costs of the opposite direction."""
         return GridCost(tuple(table.T for table in self.tables), self.columns, self.rows)
+
+    @property
+    def is_finite(self) -> bool:
+        """True where no pair is forbidden."""
+        return all(bool(self.xp.all(self.xp.isfinite(table))) for table in self.tables)
+
+    def _asymmetry(self) -> float:
+        if not (self.rows is None and self.columns is None):
+            return relative_difference(self.to_dense(), self.to_dense().T)
+        return max(relative_difference(table, table.T) for table in self.tables)
 
     def take(self, rows: Any = None, columns: Any = None) -> GridCost:
         """The costs of some rows and columns, given by their numbers; None keeps all."""
@@ -253,7 +263,7 @@ def grid_cost(*axes: Any, spacing: Any = 1.0, metric: str = "sqeuclidean") -> Gr
     if len(steps) != len(axes):
         raise ValueError(f"spacing must be a number or one for each of {len(axes)} axes, got {len(steps)}")
     steps = [check_real(step, "spacing", low=0.0, closed="neither") for step in steps]
-    arrays = [None if _is_count(axis) else as_matrix(axis, name="axes", sparse=False, vector=True) for axis in axes]
+    arrays = [None if _is_count(axis) else real_matrix(axis, "axes", vector=True) for axis in axes]
     like = next((axis for axis in arrays if axis is not None), np.zeros(1))
     tables = []
     for axis, given, step in zip(axes, arrays, steps, strict=True):
@@ -278,10 +288,6 @@ def _is_count(axis: Any) -> bool:
 def _table(axis: Any, metric: str) -> Any:
     """The costs along an axis, checked."""
     xp = array_namespace(axis)
-    if is_complex(axis.dtype):
-        raise TypeError(f"axes must be real, got {axis.dtype}")
-    if 0 in axis.shape:
-        raise ValueError(f"axes must not be empty, got shape {tuple(axis.shape)}")
     axis = xp.astype(axis, xp.float64)
     if axis.ndim == 1:
         if not bool(xp.all(xp.isfinite(axis))):

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from array_api_compat import is_array_api_obj
+from array_api_compat import array_namespace
 
-from .._arrays import as_matrix, check_together, is_complex
+from .._arrays import check_together
 from .._checks import check_real
-from .costs import as_cost
+from .costs import as_cost, real_matrix
 
 SAME_MASS = 1e-8  # relative difference of the two masses that is taken for rounding
 
@@ -77,14 +77,20 @@ def as_marginal(weights: Any, cost: Any, axis: int) -> Any:
     name, size, xp = "ab"[axis], cost.shape[axis], cost.xp
     if weights is None:
         return xp.full(size, 1.0 / size, dtype=xp.float64, device=cost.device)
-    weights = as_matrix(weights, name=name, sparse=False, vector=True)
-    if is_array_api_obj(weights):
-        check_together(weights, cost.X, names=(name, "cost"))
-    if is_complex(weights.dtype):
-        raise TypeError(f"{name} must be real, got {weights.dtype}")
-    if tuple(weights.shape) != (size,):
+    weights = as_masses(weights, name, cost, axis)
+    if weights.ndim != 1:
+        raise ValueError(f"{name} must have shape ({size},), got {tuple(weights.shape)}")
+    return weights
+
+
+def as_masses(weights: Any, name: str, cost: Any, axis: int) -> Any:
+    """Masses of the rows (axis 0) or columns of a cost, one set (n,) or several in rows (k, n); checked, float64."""
+    weights, size, xp = real_matrix(weights, name, vector=True), cost.shape[axis], cost.xp
+    check_together(weights, cost.X, names=(name, "cost"))
+    if weights.shape[-1] != size:
         raise ValueError(
-            f"{name} must have shape ({size},) for a cost of shape {cost.shape}, got {tuple(weights.shape)}"
+            f"{name} must have shape ({size},), or rows of that length where several are taken, for a cost of shape "
+            f"{cost.shape}, got {tuple(weights.shape)}"
         )
     weights = xp.astype(weights, xp.float64)
     if not bool(xp.all(xp.isfinite(weights))):
@@ -93,18 +99,37 @@ def as_marginal(weights: Any, cost: Any, axis: int) -> Any:
         raise ValueError(
             f"{name} must be nonnegative, got {float(xp.min(weights)):.3g}; clip it at 0 where that is noise"
         )
-    if not float(xp.sum(weights)) > 0:
-        raise ValueError(f"{name} must have mass, got zeros only")
+    if not bool(xp.all(xp.sum(weights, axis=-1) > 0)):
+        raise ValueError(f"{name} must have mass, in each row where there are several, got zeros only")
     return weights
+
+
+def as_histograms(rows: Any, name: str, cost: Any, axis: int = 0) -> Any:
+    """Several sets of masses, in rows."""
+    rows = as_masses(rows, name, cost, axis)
+    if rows.ndim != 2:
+        raise ValueError(f"{name} must be a matrix with histograms in rows, got shape {tuple(rows.shape)}")
+    return rows
+
+
+def common_mass(*histograms: Any, names: str) -> float:
+    """The mass that all rows have, up to rounding."""
+    xp = array_namespace(histograms[0])
+    masses = xp.concat([xp.sum(rows, axis=1) for rows in histograms])
+    low, high = float(xp.min(masses)), float(xp.max(masses))
+    if high - low > SAME_MASS * high:
+        raise ValueError(f"{names} must have rows of equal mass, got {low:.9g} to {high:.9g}; divide each by its sum")
+    return high
 
 
 def as_reg(reg: Any, cost: Any, relative: bool) -> float:
     """The regularisation in units of cost."""
     reg = check_real(reg, "reg", low=0.0, closed="neither", remedy="exact transport is scipy's or POT's job")
-    if not relative:
-        return reg
-    largest = cost.largest()
-    return reg * largest if largest > 0 else 1.0  # without costs the plan is a b.T for every reg
+    if relative:
+        largest = cost.largest()
+        reg = reg * largest if largest > 0 else 1.0  # without costs the plan is a b.T for every reg
+    cost.check_reg(reg)
+    return reg
 
 
 def _support(weights: Any, cost: Any) -> Any:

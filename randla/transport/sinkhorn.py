@@ -9,29 +9,28 @@ from typing import Any, NamedTuple
 
 from .._arrays import as_matrix
 from .._checks import check_choice, check_integer, check_real
-from .._results import Status, warn_or_raise
+from .._results import Status, interrupted_with, warn_or_raise
 from .costs import as_cost
 from .newton import Rule, newton_direction
 from .problems import Problem, as_problem
 from .results import TransportPlan, TransportResult, TransportStep
-from .sweeps import LogSweeps, Mixing, ScalingSweeps, column_change
+from .sweeps import ANNEALING_SWEEPS, DEPTH, STALE, LogSweeps, Mixing, ScalingSweeps, column_change, levels
 
 METHODS = ("auto", "sinkhorn", "log", "newton")
-STEEPEST = 64.0  # largest cost over the regularisation at which annealing begins
-ANNEALING_SWEEPS, ANNEALED = 3, 1e-3  # sweeps at each regularisation on the way, and an error at which one does
+STEEPNESS = 64.0  # largest cost over the regularisation at which annealing begins
+ANNEALED = 1e-3  # error at which a larger regularisation is left before its sweeps are done
 MARGIN = 0.9  # of tol, at which the loop ends: the error that is measured at the end has the rounding of both sides
-DEPTH = 10  # earlier points that are mixed
 WINDOW = 6  # sweeps over which progress is judged
 PATIENCE = 60  # sweeps worth waiting for: about the price of the Newton steps that would replace them
 STORED_BYTES = 2**30  # plans up to this size are stored for scaling sweeps
 ARMIJO, SHORTEST = 1e-4, 40
 SHORT_OF, LONGEST = 0.2, 64.0  # share of the error left by a short step, and the longest that is tried
 MOST_NEWTON_FAILURES = 3
+HOPELESS = 10 * PATIENCE  # the same before the warm-up has ended
 LEAST_LOOKED_AT = 8  # sweeps before progress is judged
 WORSE = 4.0  # times the error before, at which a point is dropped where duals don't tell
 BLUR = 4e-16  # relative rounding of the dual
 EMPTIED = 0.01  # share of its mass below which a column is refilled by a sweep
-STALE = 300  # sweeps without a better error
 
 
 class Point(NamedTuple):
@@ -157,16 +156,17 @@ def sinkhorn(
     (60, 2)
     """
     cost = as_cost(cost)
+    if method == "newton" and not cost.has_entries:
+        raise ValueError(
+            f'method must be "auto" or "log" for a {type(cost).__name__}, which has no single entries, got "newton"'
+        )
     options = _options(method, tol, max_iter, eps_scaling, warmup, sparsify, topk_factor, callback, on_failure)
     if b is not None and len(getattr(b, "shape", ())) == 2:
         return _batch(a, as_matrix(b, name="b", sparse=False), cost, reg, relative, start, options)
     problem = as_problem(a, b, cost, reg, relative=relative)
     run = _Run(problem, options)
-    try:
+    with interrupted_with(lambda: run.result(Status.MAX_ITER)):
         status = run.solve(_start(start, problem))
-    except KeyboardInterrupt as interrupt:
-        interrupt.result = run.result(Status.MAX_ITER)  # type: ignore[attr-defined]
-        raise
     return warn_or_raise(run.result(status), on_failure, what="sinkhorn")
 
 
@@ -258,8 +258,8 @@ class _Run:
         problem, options = self.problem, self.options
         if g is None:
             g = problem.cost.xp.zeros(problem.cost.shape[1], dtype=problem.cost.xp.float64, device=problem.cost.device)
-            g = self._anneal(g) if options.eps_scaling else g
-        may_step = options.method in ("auto", "newton") and getattr(problem.cost, "has_entries", True)
+            g = self._anneal(g)
+        may_step = options.method in ("auto", "newton") and problem.cost.has_entries
         status = self._sweep(self._sweeper(), g, options.most_sweeps, judged=may_step)
         for _ in range(MOST_NEWTON_FAILURES):
             if status is not None:
@@ -276,26 +276,24 @@ class _Run:
         cost, method = self.problem.cost, self.options.method
         small = cost.is_stored and 8 * cost.shape[0] * cost.shape[1] <= STORED_BYTES
         stores = method == "sinkhorn" or (method in ("auto", "newton") and small)
-        kind = ScalingSweeps if stores and getattr(cost, "has_entries", True) else LogSweeps
+        kind = ScalingSweeps if stores and cost.has_entries else LogSweeps
         return kind(cost, self.problem.a, self.problem.reg)
 
     def _anneal(self, g: Any) -> Any:
-        """Sweeps at regularisations that are halved until the one asked for; the g that they lead to."""
+        """Sweeps at larger regularisations; the g that they lead to."""
         problem = self.problem
-        level = problem.cost.largest() / STEEPEST
-        while level > problem.reg and not self.stopped:
+        for level in levels(problem.cost, problem.reg, STEEPNESS) if self.options.eps_scaling else ():
             sweeps = LogSweeps(problem.cost, problem.a, level)
             mixing = Mixing(problem.b, problem.cost.xp, DEPTH)
             for _ in range(ANNEALING_SWEEPS):
                 point = self._point(sweeps, g)
                 self._record(point, "sweep", level)
-                if not math.isfinite(point.error):
+                if self.stopped or not math.isfinite(point.error):
                     return g
                 change = column_change(problem.cost, problem.b, point.f, g, point.sums, level)
                 g = mixing.next(g, change)
-                if point.error <= ANNEALED or self.stopped:
+                if point.error <= ANNEALED:
                     break
-            level = max(problem.reg, level / 2) if level > 2 * problem.reg else problem.reg
         return g
 
     def _point(self, sweeps: Any, g: Any) -> Point:
@@ -364,7 +362,7 @@ class _Run:
             return False
         pace = (errors[-1] / errors[-1 - WINDOW]) ** (1 / WINDOW)
         needed = math.log(goal / errors[-1]) / math.log(pace) if pace < 1 else math.inf
-        return needed > (PATIENCE if n >= self.options.warmup else 10 * PATIENCE)
+        return needed > (PATIENCE if n >= self.options.warmup else HOPELESS)
 
     def _newton(self) -> Status | None:
         """Newton steps from the current point; None when one fails."""
@@ -443,7 +441,7 @@ class _Run:
         elif error <= self.options.tol and status in (Status.MAX_ITER, Status.STAGNATED):
             status = Status.CONVERGED
         if status is Status.NONFINITE:  # of factors it says that their kernel is too coarse
-            status = getattr(problem.cost, "failure", status)
+            status = problem.cost.failure
         mass, reg = problem.mass, problem.reg
         f, g = problem.restored(f, g)
         a, b = problem.masses()

@@ -14,8 +14,20 @@ import numpy as np
 from .._arrays import from_host, to_host
 from .._backend import kernel
 
+DEPTH = 10  # earlier points that are mixed
+STALE = 300  # sweeps without progress
+ANNEALING_SWEEPS = 3  # at each regularisation on the way
 FAR = 200.0  # exponent that a scaling may reach before it is taken into the kernel: e**FAR is far from overflow
 LOST = 1e-250  # column sums below have lost digits, and the column is summed in logarithms
+
+
+def levels(cost: Any, reg: float, steepness: float) -> list[float]:
+    """Regularisations to go through before `reg`: the largest cost over `steepness`, and half of it again and again."""
+    level, found = cost.largest() / steepness, []
+    while level > reg:
+        found.append(level)
+        level = level / 2
+    return found
 
 
 class LogSweeps:

@@ -10,11 +10,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from .._checks import check_integer, check_real
-from .._results import Result, Status, warn_or_raise
-from .both_sides import ANNEALING_SWEEPS, BLUR, STALE, GuardedMixing, exponential, levels, log_mass, opposite
+from .._results import Result, Status, interrupted_with, warn_or_raise
+from .both_sides import BLUR, STEEPNESS, GuardedMixing, exponential, log_mass
 from .costs import as_cost
 from .problems import as_marginal, as_reg
 from .results import TransportPlan
+from .sweeps import ANNEALING_SWEEPS, STALE, levels
 
 
 class UnbalancedStep(NamedTuple):
@@ -157,12 +158,9 @@ def sinkhorn_unbalanced(
     tol = check_real(tol, "tol", low=0.0, closed="neither")
     max_iter = check_integer(max_iter, "max_iter", low=1)
     run = _Run(cost, a, b, rhos, tol, callback)
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity end in a status
-            status = run.solve(reg, max_iter, eps_scaling)
-    except KeyboardInterrupt as interrupt:
-        interrupt.result = run.result(reg, Status.MAX_ITER)  # type: ignore[attr-defined]
-        raise
+    # NaN and infinity end in a status
+    with interrupted_with(lambda: run.result(reg, Status.MAX_ITER)), np.errstate(over="ignore", invalid="ignore"):
+        status = run.solve(reg, max_iter, eps_scaling)
     return warn_or_raise(run.result(reg, status), on_failure, what="sinkhorn_unbalanced")
 
 
@@ -199,7 +197,7 @@ class _Run:
 
     def __init__(self, cost: Any, a: Any, b: Any, rhos: tuple[float, float], tol: float, callback: Any) -> None:
         self.cost, self.a, self.b, self.rhos, self.tol, self.callback = cost, a, b, rhos, tol, callback
-        self.xp, self.back = cost.xp, opposite(cost)
+        self.xp, self.back = cost.xp, cost.T
         shut = cost.softmin(log_mass(b), 1.0) == math.inf, self.back.softmin(log_mass(a), 1.0) == math.inf
         for rho, closed, weights, name in zip(rhos, shut, (a, b), ("row", "column"), strict=True):
             if rho == math.inf and bool(self.xp.any(closed & (weights > 0))):
@@ -215,7 +213,7 @@ class _Run:
     def solve(self, reg: float, max_iter: int, eps_scaling: bool) -> Status:
         """Anneal, then sweep until the tolerance; how it ended."""
         g = self.xp.zeros_like(self.b)
-        for level in levels(self.cost, reg, eps_scaling):
+        for level in levels(self.cost, reg, STEEPNESS) if eps_scaling else ():
             for _ in range(0 if self.stopped else ANNEALING_SWEEPS):
                 g = self._recorded(g, level).image
         mixing = GuardedMixing(self.xp)
@@ -224,7 +222,7 @@ class _Run:
             g = mixing.next(point, self.b)
             self.best = mixing.best
             if not math.isfinite(self.best.error):
-                return getattr(self.cost, "failure", Status.NONFINITE)
+                return self.cost.failure
             if self.best.error <= self.tol:
                 return Status.CONVERGED
             if self.stopped:

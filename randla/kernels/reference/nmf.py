@@ -42,7 +42,7 @@ def nonneg_sweeps(G, B, X, n_sweeps, tol):
     return xp.astype(out, X.dtype)
 
 
-def nonneg_pivots(G, B, X, tol, max_iter):  # noqa: ARG001  # the start and the limit matter to the twins only
+def nonneg_pivots(G, B, X, tol, max_iter):  # the start and the limit matter to the twins only
     """The columns of argmin of tr(X.T G X) / 2 - tr(B.T X) over X >= 0, exactly, from the places where X (r, n) is > 0.
 
     Slopes above -tol max |b| count as nonnegative, and X is 0 where the diagonal of G is.  Returns X (r, n), and for
